@@ -1,0 +1,141 @@
+"""Check a data root before anything is computed from it, and fingerprint what will be read."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from corrbench.datasets.davis import Davis, Sequence, read_annotation, read_image
+from corrbench.errors import Refusal
+from corrbench.progress import Progress
+
+
+@dataclass
+class Finding:
+    """What the doctor found in one sequence."""
+
+    name: str
+    frames: int = 0
+    objects: int = 0
+    size: tuple[int, int] = (0, 0)
+    problems: list[str] = field(default_factory=list)
+    inputs: str = ""
+    """sha256 over everything propagation reads: images and the first annotation."""
+    annotations: str = ""
+    """sha256 over everything the metric reads."""
+
+
+@dataclass
+class Diagnosis:
+    """The doctor's result for a whole split."""
+
+    findings: list[Finding]
+    problems: list[str]
+
+    @property
+    def healthy(self) -> bool:
+        """True when nothing is wrong anywhere."""
+        return not self.problems and not any(f.problems for f in self.findings)
+
+    def lines(self) -> list[str]:
+        """The report: a line per sequence, then what is wrong."""
+        out = [f"{'sequence':<22}{'frames':>7}{'objects':>9}{'size':>12}"]
+        for f in self.findings:
+            size = f"{f.size[1]}x{f.size[0]}" if f.frames else "-"
+            out.append(f"{f.name:<22}{f.frames:>7}{f.objects:>9}{size:>12}  {'' if not f.problems else 'WRONG'}".rstrip())
+        totals = f"{len(self.findings)} sequences, {sum(f.frames for f in self.findings)} frames, {sum(f.objects for f in self.findings)} objects"
+        out += ["", totals]
+        out += [f"  wrong: {p}" for p in self.problems]
+        out += [f"  wrong: {f.name}: {p}" for f in self.findings for p in f.problems]
+        if self.healthy:
+            out.append("  nothing is wrong")
+        return out
+
+    def fingerprint(self, kind: str) -> str:
+        """sha256 over the `inputs` or `annotations` of all sequences in order."""
+        text = "".join(f"{f.name}:{getattr(f, kind)}\n" for f in self.findings)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def refuse_if_ill(self) -> None:
+        """Raise Refusal with every problem when something is wrong."""
+        if not self.healthy:
+            wrong = [line for line in self.lines() if line.startswith("  wrong:")]
+            raise Refusal("the data set is not as it should be:\n  " + "\n  ".join(line.strip() for line in wrong),
+                          expected="a complete, readable data set", do="unpack the archive again, or name the part that you have as a subset")  # fmt: skip
+
+
+def diagnose(davis: Davis, row: dict[str, Any], *, subset: bool, workers: int = 1) -> Diagnosis:
+    """Check every sequence of `davis.sequences`: present, in step, decodable, one size, ids in order, objects in frame 0.
+
+    `row` is the benchmark row; without `subset` the list file must name the row's sequences and the counts must fit.
+    """
+    problems = []
+    try:
+        listed = davis.listed()
+        unlisted = [name for name in davis.sequences if name not in listed]
+        if unlisted:
+            problems.append(f"{davis.image_set} does not list {', '.join(unlisted)}")
+    except Refusal as refusal:
+        problems.append(str(refusal).replace("\n", ";"))
+    single = row["scoring"] == "single-object"
+    arguments = [(davis, name, single) for name in davis.sequences]
+    findings = []
+    with ProcessPoolExecutor(max_workers=workers) as pool, Progress("doctor", len(arguments), unit="sequence") as bar:
+        for finding in pool.map(_examine, arguments):
+            findings.append(finding)
+            bar.advance(note=finding.name)
+    if not subset:
+        for key, got in (("frames", sum(f.frames for f in findings)), ("objects", sum(f.objects for f in findings))):
+            if row.get(key) is not None and got != row[key]:
+                problems.append(f"{got} {key} in all, the split has {row[key]}")
+    return Diagnosis(findings, problems)
+
+
+def _examine(arguments: tuple[Davis, str, bool]) -> Finding:
+    davis, name, single = arguments
+    finding = Finding(name)
+    try:
+        sequence = davis.sequence(name)
+    except Refusal as refusal:
+        finding.problems.append(str(refusal).replace("\n", ";"))
+        return finding
+    finding.frames = len(sequence.images)
+    if finding.frames < 3:
+        finding.problems.append(f"{finding.frames} frames; the metric drops the first and the last, so 3 are needed")
+    try:
+        _decode_all(sequence, single, finding)
+    except Refusal as refusal:
+        finding.problems.append(str(refusal).replace("\n", ";"))
+    finding.inputs = _hash([*sequence.images, sequence.annotations[0]])
+    finding.annotations = _hash(list(sequence.annotations))
+    return finding
+
+
+def _decode_all(sequence: Sequence, single: bool, finding: Finding) -> None:
+    for path in sequence.images:
+        shape = read_image(path).shape[:2]
+        finding.size = finding.size if any(finding.size) else (shape[0], shape[1])
+        if shape != finding.size:
+            finding.problems.append(f"{path.name} is {shape[1]}x{shape[0]}, the first frame {finding.size[1]}x{finding.size[0]}")
+    for i, path in enumerate(sequence.annotations):
+        ids = read_annotation(path, single_object=single)
+        if ids.shape != finding.size:
+            finding.problems.append(f"annotation {path.name} is {ids.shape[1]}x{ids.shape[0]}, the images {finding.size[1]}x{finding.size[0]}")
+        present = {int(v) for v in np.unique(ids)} - {0}
+        if i == 0:
+            finding.objects = max(present, default=0)
+            if not present:
+                finding.problems.append("no object in the first frame")
+
+
+def _hash(paths: list[Path]) -> str:
+    hasher = hashlib.sha256()
+    for path in paths:
+        hasher.update(f"{path.name}:".encode())
+        hasher.update(hashlib.sha256(path.read_bytes()).digest())
+    return hasher.hexdigest()

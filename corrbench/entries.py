@@ -1,0 +1,203 @@
+"""From a config to entries: the grid of what is measured, with stable ids and content hashes.
+
+An entry is weights x protocol x benchmark. Its id (``crw-r18.released.crw``) is readable and stable; together with the
+benchmark it names one row of the table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from corrbench.errors import Refusal, nearest
+from corrbench.files import digest
+from corrbench.propagation.protocol import Protocol
+from corrbench.provenance import ROOT
+from corrbench.rows import Rows, read_yaml, validate
+
+RANDOM = re.compile(r"random(\d*)$")
+
+
+@dataclass(frozen=True)
+class WeightsId:
+    """One weights file: a method row and where its numbers come from."""
+
+    method: str
+    source: str
+    """`released`, `random`, `random<seed>`, or a name of `files:` in the config."""
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of random weights; None for others."""
+        found = RANDOM.match(self.source)
+        return int(found[1] or 0) if found else None
+
+    @property
+    def path(self) -> str:
+        """``<method>/<source>``, the folder below ``weights/``."""
+        return f"{self.method}/{self.source}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table."""
+
+    method: Mapping[str, Any]
+    source: str
+    protocol: Protocol
+    benchmark: Mapping[str, Any]
+    weights: tuple[WeightsId, ...]
+    """The weights files: none for identity, two for a fusion."""
+    encoder: Mapping[str, Any]
+    """The encoder row; for a fusion with the members' encoders in place of their names."""
+
+    @property
+    def id(self) -> str:
+        """``<method>.<weights>.<protocol>``."""
+        return f"{self.method['name']}.{self.source}.{self.protocol.name}"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(benchmark, id), unique in a config."""
+        return self.benchmark["name"], self.id
+
+    @cached_property
+    def hash(self) -> str:
+        """12 hex digits over protocol, encoder, weights and benchmark."""
+        return digest([self.protocol.settings(), self.encoder, [w.path for w in self.weights], self.benchmark["name"]])
+
+    def propagate_settings(self) -> dict[str, Any]:
+        """Everything of the config that the propagate stage reads."""
+        return {
+            "encoder": self.encoder,
+            "protocol": self.protocol.propagate_settings(),
+            "copy": self.protocol.copy,
+            "single_object": self.benchmark["scoring"] == "single-object",
+        }
+
+    def postprocess_settings(self) -> dict[str, Any]:
+        """Everything of the config that the postprocess stage reads."""
+        return {"decode": self.protocol.settings()["decode"]}
+
+
+class Config:
+    """A validated config and the rows that it names."""
+
+    def __init__(self, values: dict[str, Any], where: str = "config") -> None:
+        self.values = validate(values, "config", where)
+        folders = [ROOT / "config", *(Path(p) for p in self.values["rows"])]
+        for folder in folders:
+            if not folder.is_dir():
+                raise Refusal(f"{where}: rows: no folder {folder}", expected="a folder with methods/, protocols/, ...", do="correct the path")
+        self.folders = folders
+        self.methods = Rows(folders, "methods", "method")
+        self.protocols = Rows(folders, "protocols", "protocol")
+        self.benchmarks = Rows(folders, "benchmarks", "benchmark")
+        self.results = Path(self.values["results"])
+        self.entries = self._entries(where)
+
+    @classmethod
+    def read(cls, path: Path | str) -> Config:
+        """Read and check a config file."""
+        values = read_yaml(Path(path))
+        if not isinstance(values, dict):
+            raise Refusal(f"{path}: not a mapping", expected="keys such as runs and data", do="see config/config.yaml")
+        return cls(values, str(path))
+
+    def entry(self, benchmark: str, entry_id: str) -> Entry:
+        """The entry with this key."""
+        return self._by_key[benchmark, entry_id]
+
+    def data_root(self, benchmark: Mapping[str, Any]) -> Path:
+        """Root folder of a benchmark's data set."""
+        key = benchmark["data"]
+        if key == "synthetic":
+            return self.results / "data" / benchmark["name"]
+        if key not in self.values["data"]:
+            raise Refusal(f"the benchmark {benchmark['name']} needs data.{key}", expected=f"the root of {benchmark['title']}",
+                          do=f"add `data: {{{key}: /path}}` to the config")  # fmt: skip
+        return Path(self.values["data"][key])
+
+    def sequences(self, benchmark: Mapping[str, Any]) -> list[str]:
+        """The sequences that are measured: all, or the subset that the config names, in the order of the split."""
+        whole = list(benchmark["sequences"])
+        subset = self.values["subsets"].get(benchmark["name"])
+        if subset is None:
+            return whole
+        if subset == "present":
+            root = self.data_root(benchmark)
+            found = [n for n in whole if (root / "JPEGImages" / benchmark["resolution"] / n).is_dir()]
+            if not found:
+                raise Refusal(f"{root}: none of the {len(whole)} sequences of {benchmark['name']} is there",
+                              expected="JPEGImages/480p/<sequence> folders", do="correct the data root")  # fmt: skip
+            return found
+        for name in subset:
+            if name not in whole:
+                raise Refusal(f"subsets.{benchmark['name']}: no sequence {name!r}", expected=nearest(name, whole), do="correct the name")
+        return [n for n in whole if n in subset]
+
+    def is_subset(self, benchmark: Mapping[str, Any]) -> bool:
+        """True if only a part of the split is measured."""
+        return self.sequences(benchmark) != list(benchmark["sequences"])
+
+    def benchmark_label(self, benchmark: Mapping[str, Any]) -> str:
+        """The name in tables; a subset says so: ``davis2016-val (8 of 20)``."""
+        name: str = benchmark["name"]
+        if not self.is_subset(benchmark):
+            return name
+        return f"{name} ({len(self.sequences(benchmark))} of {len(benchmark['sequences'])})"
+
+    def all_weights(self) -> list[WeightsId]:
+        """Every weights file that some entry needs, once."""
+        return list(dict.fromkeys(w for entry in self.entries for w in entry.weights))
+
+    def all_benchmarks(self) -> list[Mapping[str, Any]]:
+        """Every benchmark that some entry names, once."""
+        return list({e.benchmark["name"]: e.benchmark for e in self.entries}.values())
+
+    def _entries(self, where: str) -> list[Entry]:
+        self._by_key: dict[tuple[str, str], Entry] = {}
+        for i, run in enumerate(self.values["runs"]):
+            place = f"{where}: runs[{i}]"
+            for benchmark in run["benchmarks"]:
+                for method in run["methods"]:
+                    for source in run["weights"]:
+                        for protocol in run["protocols"]:
+                            self._add(method, source, protocol, benchmark, place)
+        return list(self._by_key.values())
+
+    def _add(self, method: str, source: str, protocol: str, benchmark: str, place: str) -> None:
+        row = self.methods.get(method, f"{place}.methods")
+        protocol = row["protocol"] if protocol == "own" else protocol
+        encoder, members = dict(row["encoder"]), [method]
+        if encoder["arch"] == "fusion":
+            members = encoder["members"]
+            encoder["members"] = [self.methods.get(m, f"method {method}: encoder.members")["encoder"] for m in members]
+        rules = Protocol.from_row(self.protocols.get(protocol, f"{place}.protocols"))
+        weights = self._weights(row, members, source, place)
+        if (encoder["arch"] == "none") != rules.copy:
+            raise Refusal(f"{place}: method {method} with protocol {protocol}", expected="method identity with protocol identity, and no other mixture",
+                          do="give the identity row a run of its own")  # fmt: skip
+        entry = Entry(row, source, rules, self.benchmarks.get(benchmark, f"{place}.benchmarks"), weights, encoder)
+        if entry.key in self._by_key:
+            raise Refusal(f"{place}: two entries with the id {entry.id} on {benchmark}", expected="every entry once", do="remove one of the runs")
+        self._by_key[entry.key] = entry
+
+    def _weights(self, row: Mapping[str, Any], members: list[str], source: str, place: str) -> tuple[WeightsId, ...]:
+        if row["encoder"]["arch"] == "none":
+            if source != "none":
+                raise Refusal(f"{place}.weights: {source!r} for {row['name']}", expected="none: it has no network", do="write `weights: [none]`")
+            return ()
+        known = ["released", "random", *self.values["files"]]
+        if source not in known and not RANDOM.match(source):
+            raise Refusal(f"{place}.weights: {source!r}", expected=nearest(source, known), do="correct the name, or add it to `files:`")
+        if source in self.values["files"] and len(members) > 1:
+            raise Refusal(f"{place}: one file for the fusion {row['name']}", expected="released or random weights", do="score the members one by one")
+        for member in members:
+            if source == "released" and "released" not in self.methods.get(member, place):
+                raise Refusal(f"{place}: {member} has no released weights", expected="random or a name of `files:`", do="correct the run")
+        return tuple(WeightsId(member, source) for member in members)

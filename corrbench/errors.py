@@ -1,0 +1,39 @@
+"""The one exception of the library: a refusal that a user can act on."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+
+class Refusal(Exception):
+    """Something that must not be scored. The message says what was found, what was expected and what to do."""
+
+    def __init__(self, found: str, *, expected: str = "", do: str = "") -> None:
+        lines = [found]
+        if expected:
+            lines.append(f"  expected: {expected}")
+        if do:
+            lines.append(f"  what to do: {do}")
+        super().__init__("\n".join(lines))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that looks most like `name`, as a hint: ``did you mean 'crw'?``; else the list of names."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "known names: " + (", ".join(known) if known else "none")
+
+
+def run_program(main: Callable[[], None]) -> NoReturn:
+    """Run a stage program: a refusal goes to stderr in one block and ends with exit status 1."""
+    try:
+        main()
+    except Refusal as refusal:
+        print(f"refused: {refusal}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(0)

@@ -1,0 +1,222 @@
+"""J and F exactly as davis2017-evaluation computes them, faster, and with refusals where it is silent.
+
+The rules (davisvideochallenge/davis2017-evaluation, davis2017/{metrics,evaluation,utils}.py):
+
+- The first and the last annotated frame of a sequence are not scored.
+- Objects are the ids 1 .. largest id of the first annotation; ids that appear later are background.
+- 255 in an annotation is background (2017). In the 2016 single-object variant everything above 0 is the object.
+- J is intersection over union; both empty gives 1. F matches boundaries within 0.008 of the image diagonal.
+- Mean, recall (share of frames above 0.5) and decay (first quarter minus last quarter) are taken over the frames of an
+  object, then averaged over all objects of all sequences with equal weight. J&F is the mean of the two means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from corrbench.datasets.davis import VOID, Davis, Pixels, read_annotation, read_ids
+from corrbench.errors import Refusal
+from corrbench.progress import Progress
+
+METRIC = "davis2017-evaluation semi-supervised, corrbench implementation 1"
+BOUND = 0.008
+Values = NDArray[np.float64]
+
+
+def tolerance(height: int, width: int) -> int:
+    """Boundary tolerance in pixels: ``ceil(0.008 * diagonal)``; 8 at 480x854."""
+    return math.ceil(BOUND * np.linalg.norm((height, width)))
+
+
+def boundary(mask: Pixels) -> Pixels:
+    """Boundary map of a 0/1 mask ``[H, W]``: pixels that differ from their east, south or south-east neighbour.
+
+    The last row looks east only, the last column south only, the last pixel is 0 (davis2017/metrics.py ``_seg2bmap``).
+    """
+    edge = np.zeros_like(mask)
+    if not mask.size:
+        return edge
+    inner = mask[:-1, :-1]
+    edge[:-1, :-1] = (inner ^ mask[:-1, 1:]) | (inner ^ mask[1:, :-1]) | (inner ^ mask[1:, 1:])
+    edge[-1, :-1] = mask[-1, :-1] ^ mask[-1, 1:]
+    edge[:-1, -1] = mask[:-1, -1] ^ mask[1:, -1]
+    return edge
+
+
+def region(truth: Pixels, guess: Pixels) -> float:
+    """J of two 0/1 masks."""
+    union = int(np.count_nonzero(truth | guess))
+    return 1.0 if union == 0 else int(np.count_nonzero(truth & guess)) / union
+
+
+def contour(truth: Pixels, guess: Pixels, radius: int) -> float:
+    """F of two 0/1 masks, boundaries matched within `radius` pixels.
+
+    Only the rectangle that holds both masks is looked at (one pixel more on every side, where the image has it), and a
+    distance transform replaces the dilation: a pixel lies in the dilated boundary if the nearest boundary pixel is
+    within the radius.
+    """
+    x, y, width, height = cv2.boundingRect(truth | guess)
+    if width == 0:
+        return 1.0
+    window = (slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1))
+    truth_edge, guess_edge = boundary(truth[window]), boundary(guess[window])
+    truth_count, guess_count = int(np.count_nonzero(truth_edge)), int(np.count_nonzero(guess_edge))
+    if guess_count == 0 and truth_count > 0:
+        precision, recall = 1.0, 0.0
+    elif guess_count > 0 and truth_count == 0:
+        precision, recall = 0.0, 1.0
+    elif guess_count == 0 and truth_count == 0:
+        precision, recall = 1.0, 1.0
+    else:
+        precision = _near(guess_edge, truth_edge, radius) / guess_count
+        recall = _near(truth_edge, guess_edge, radius) / truth_count
+    return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
+
+
+def _near(edge: Pixels, other: Pixels, radius: int) -> int:
+    """How many pixels of `edge` have a pixel of `other` within `radius`."""
+    distance = cv2.distanceTransform(1 - other, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # squared distances are whole numbers: half a unit beyond the radius separates them whatever the rounding
+    return int(np.count_nonzero(distance[edge.view(bool)] < math.sqrt(radius**2 + 0.5)))
+
+
+def frame_scores(truth: Pixels, guess: Pixels, objects: int) -> tuple[list[float], list[float]]:
+    """J and F of objects 1 .. `objects` in one frame of ids ``[H, W]``."""
+    radius = tolerance(*truth.shape)
+    regions, contours = [], []
+    for i in range(1, objects + 1):
+        one, other = (truth == i).view(np.uint8), (guess == i).view(np.uint8)
+        regions.append(region(one, other))
+        contours.append(contour(one, other, radius))
+    return regions, contours
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean, recall and decay over the frames of one object."""
+
+    mean: float
+    recall: float
+    decay: float
+
+
+def statistics(values: Values) -> Statistics:
+    """Mean, share above 0.5, and first-quarter mean minus last-quarter mean (davis2017/utils.py ``db_statistics``).
+
+    The quarters share their border frames. The reference casts the borders to uint8, which breaks beyond 256 frames;
+    here they are integers, so only such long videos differ.
+    """
+    borders = (np.round(np.linspace(1, len(values), 5) + 1e-10) - 1).astype(np.int64)
+    first, last = values[borders[0] : borders[1] + 1], values[borders[3] : borders[4] + 1]
+    return Statistics(
+        float(np.mean(values)), float(np.mean(values > 0.5)), float(np.mean(first) - np.mean(last))
+    )
+
+
+@dataclass(frozen=True)
+class ObjectScores:
+    """Per-frame J and F of one object over the scored frames."""
+
+    sequence: str
+    number: int
+    frames: tuple[str, ...]
+    region: Values
+    contour: Values
+
+
+def evaluate(
+    davis: Davis, masks: Path, *, single_object: bool = False, workers: int = 1
+) -> list[ObjectScores]:
+    """Score ``masks/<sequence>/<frame>.png`` against the annotations, one process per core.
+
+    Raises Refusal when a scored frame has no mask, a mask belongs to no frame, has another size, is not one channel of
+    ids, or shows an id that the first annotation does not have. Nothing is scored then.
+    """
+    arguments = [(davis, name, masks, single_object) for name in davis.sequences]
+    missing = [name for name in davis.sequences if not (masks / name).is_dir()]
+    if missing:
+        raise Refusal(f"{masks}: no masks for {', '.join(missing)}", expected="a folder for every sequence",
+                      do="run the propagate and postprocess stages for them")  # fmt: skip
+    results: list[ObjectScores] = []
+    total = len(arguments)
+    with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        with Progress("evaluate", total, unit="sequence") as bar:
+            for scores in pool.map(_evaluate_sequence, arguments):
+                results.extend(scores)
+                bar.advance(note=scores[0].sequence)
+    return results
+
+
+def _evaluate_sequence(arguments: tuple[Davis, str, Path, bool]) -> list[ObjectScores]:
+    davis, name, masks, single_object = arguments
+    sequence = davis.sequence(name)
+    found = {path.stem: path for path in sorted((masks / name).glob("*.png"))}
+    scored = sequence.annotations[1:-1]
+    lacking = [path.stem for path in scored if path.stem not in found]
+    if lacking:
+        raise Refusal(f"{masks / name}: no mask for frame(s) {_few(lacking)}", expected=f"a mask for each of {len(scored)} frames",
+                      do="run the propagate and postprocess stages again")  # fmt: skip
+    stray = sorted(set(found) - {path.stem for path in sequence.annotations})
+    if stray:
+        raise Refusal(f"{masks / name}: mask(s) {_few(stray)} belong to no annotated frame", expected="frame names of the annotations",
+                      do="remove what is left from another run")  # fmt: skip
+    objects = int(read_annotation(sequence.annotations[0], single_object=single_object).max())
+    if objects == 0:
+        raise Refusal(f"{name}: the first annotation has no object", expected="at least one id above 0",
+                      do="check the data set with scripts/doctor.py")  # fmt: skip
+    values = np.empty((2, objects, len(scored)))
+    for f, path in enumerate(scored):
+        truth = read_annotation(path, single_object=single_object)
+        guess = read_prediction(found[path.stem], single_object=single_object)
+        if guess.shape != truth.shape:
+            raise Refusal(f"{found[path.stem]}: {guess.shape[1]}x{guess.shape[0]} pixels", expected=f"{truth.shape[1]}x{truth.shape[0]} as the annotation",
+                          do="write masks at annotation size")  # fmt: skip
+        if guess.max() > objects:
+            raise Refusal(f"{found[path.stem]}: object id {guess.max()}", expected=f"ids up to {objects}, the largest of the first annotation",
+                          do="remove ids that the first annotation does not have (255 is not ignored in predictions)")  # fmt: skip
+        values[0, :, f], values[1, :, f] = frame_scores(truth, guess, objects)
+    names = tuple(path.stem for path in scored)
+    return [ObjectScores(name, i + 1, names, values[0, i], values[1, i]) for i in range(objects)]
+
+
+def read_prediction(path: Path, *, single_object: bool = False) -> Pixels:
+    """``[H, W]`` ids of a predicted mask. Raises Refusal for 255: void exists in annotations only."""
+    ids = read_ids(path)
+    if single_object:
+        return (ids != 0).astype(np.uint8)
+    if (ids == VOID).any():
+        raise Refusal(f"{path}: object id 255 (void)", expected="ids of objects; void exists in annotations only",
+                      do="save background as 0; masks of 0/255 belong to a single-object benchmark")  # fmt: skip
+    return ids
+
+
+GLOBAL_COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
+"""Column names of the official global results file."""
+
+
+def global_scores(scores: Iterable[ObjectScores]) -> dict[str, float]:
+    """The official global row: unweighted means over all objects, as fractions."""
+    j, f = [], []
+    for one in scores:
+        j.append(statistics(one.region))
+        f.append(statistics(one.contour))
+    mean_j, mean_f = np.mean([s.mean for s in j]), np.mean([s.mean for s in f])
+    row = (
+        (mean_j + mean_f) / 2.0,
+        mean_j, np.mean([s.recall for s in j]), np.mean([s.decay for s in j]),
+        mean_f, np.mean([s.recall for s in f]), np.mean([s.decay for s in f]),
+    )  # fmt: skip
+    return {name: float(value) for name, value in zip(GLOBAL_COLUMNS, row, strict=True)}
+
+
+def _few(names: list[str], count: int = 5) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

@@ -1,0 +1,77 @@
+"""Where a number came from: code, libraries, device."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import platform
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The checkout."""
+
+
+@lru_cache(maxsize=None)
+def code_version(script: str) -> str:
+    """12 hex digits over the syntax trees of a program and of every project module that it reaches.
+
+    `script` is relative to the checkout (``scripts/evaluate.py``). Comments, docstrings and formatting do not count: an
+    edited comment leaves the version as it is, an edited formula changes it for exactly the stages that use it.
+    """
+    hasher = hashlib.sha256()
+    for path in reached_modules(ROOT / script):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list):  # a bare string is a docstring, wherever it stands
+                node.body = [  # type: ignore[attr-defined]
+                    s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant) and isinstance(s.value.value, str))
+                ]  # fmt: skip
+        hasher.update(f"{path.relative_to(ROOT)}\n{ast.dump(tree)}\n".encode())
+    return hasher.hexdigest()[:12]
+
+
+@lru_cache(maxsize=None)
+def reached_modules(script: Path) -> list[Path]:
+    """The program and the project modules that it imports, directly or not, found by reading them."""
+    seen: set[Path] = set()
+    todo = [script]
+    while todo:
+        path = todo.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                stem = ROOT.joinpath(*name.split("."))
+                todo += [p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()]
+    return sorted(seen)
+
+
+def libraries() -> dict[str, str]:
+    """Versions that can move a number."""
+    names = ("torch", "torchvision", "numpy", "opencv-python-headless", "opencv-python", "pillow")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def device_name(device: Any) -> str:
+    """A readable name of a torch device."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()})"

@@ -1,0 +1,38 @@
+"""A canonical weights file into the network that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from corrbench.encoders.build import build
+from corrbench.encoders.fusion import Fusion
+from corrbench.errors import Refusal
+from corrbench.weights.canonical import load_weights
+
+
+def load_encoder(encoder: Mapping[str, Any], files: Sequence[Path], device: torch.device) -> nn.Module:
+    """Build the network, load the weights strictly, and put it on the device in eval mode.
+
+    `files`: one weights file, or for `arch: fusion` those of the fine-grained and the semantic member. The module maps
+    ``[B, 3, H, W]`` to ``[B, C, h, w]`` and has the attribute `stride`. Raises Refusal for weights of another network.
+    """
+    if encoder["arch"] == "fusion":
+        members = [load_encoder(m, [f], device) for m, f in zip(encoder["members"], files, strict=True)]
+        return Fusion(members[0], members[1], weight=encoder["weight"]).eval()
+    (path,) = files
+    weights = load_weights(path)
+    if weights.meta["arch"] != encoder["arch"]:
+        raise Refusal(f"{path}: weights of a {weights.meta['arch']}", expected=f"weights of a {encoder['arch']}",
+                      do="name the method that these weights belong to")  # fmt: skip
+    net = build(encoder)
+    try:
+        net.load_weights(weights.state_dict, weights.extra)
+    except RuntimeError as error:
+        raise Refusal(f"{path}: {str(error).splitlines()[-1].strip()}", expected=f"the tensors of {encoder}",
+                      do="use a checkpoint that holds every layer of this encoder") from error  # fmt: skip
+    return net.to(device).eval().requires_grad_(False)
