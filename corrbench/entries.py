@@ -6,6 +6,7 @@ benchmark it names one row of the table.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,7 +77,6 @@ class Entry:
             "encoder": self.encoder,
             "protocol": self.protocol.propagate_settings(),
             "copy": self.protocol.copy,
-            "single_object": self.benchmark["scoring"] == "single-object",
         }
 
     def postprocess_settings(self) -> dict[str, Any]:
@@ -108,6 +108,31 @@ class Config:
             raise Refusal(f"{path}: not a mapping", expected="keys such as runs and data", do="see config/config.yaml")
         return cls(values, str(path))
 
+    @classmethod
+    def from_argument(cls, text: str) -> Config:
+        """A config from a command line: a path, or the config itself as JSON."""
+        return cls(json.loads(text), "--config") if text.lstrip().startswith("{") else cls.read(text)
+
+    @classmethod
+    def for_benchmark(cls, name: str, root: Path, *, subset: bool) -> Config:
+        """A config for one benchmark below `root`, for programs that are run by hand."""
+        run = {"methods": ["identity"], "weights": ["none"], "benchmarks": [name]}
+        config = cls({"runs": [run]}, "command line")
+        row = config.all_benchmarks()[0]
+        config.values["data"][row["data"]] = str(root)
+        if subset:
+            config.values["subsets"][name] = "present"
+        return config
+
+    def benchmark_settings(self, benchmark: Mapping[str, Any]) -> dict[str, Any]:
+        """The benchmark as the stages read it: the row, the measured sequences and the label. No path of a data root."""
+        return {
+            "row": {k: v for k, v in benchmark.items() if k not in ("sequences", "title", "generate")},
+            "sequences": self.sequences(benchmark),
+            "subset": self.is_subset(benchmark),
+            "label": self.benchmark_label(benchmark),
+        }
+
     def entry(self, benchmark: str, entry_id: str) -> Entry:
         """The entry with this key."""
         return self._by_key[benchmark, entry_id]
@@ -115,7 +140,7 @@ class Config:
     def data_root(self, benchmark: Mapping[str, Any]) -> Path:
         """Root folder of a benchmark's data set."""
         key = benchmark["data"]
-        if key == "synthetic":
+        if key == "synthetic" and key not in self.values["data"]:
             return self.results / "data" / benchmark["name"]
         if key not in self.values["data"]:
             raise Refusal(f"the benchmark {benchmark['name']} needs data.{key}", expected=f"the root of {benchmark['title']}",

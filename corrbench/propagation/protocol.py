@@ -175,6 +175,13 @@ class Protocol:
         protocol._check()
         return protocol
 
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Protocol:
+        """Build from `propagate_settings()`. Where `decode` is left out, propagation never reads it; the same holds for
+        its field `first_frame`."""
+        decode = {"upsample_to": "image", "minmax": "none", "first_frame": "decoded", **settings.get("decode", {})}
+        return cls.from_row({"name": "settings", **settings, "decode": decode})
+
     def _check(self) -> None:
         def refuse(found: str, expected: str) -> None:
             raise Refusal(f"protocol {self.name}: {found}", expected=expected, do="correct the row")

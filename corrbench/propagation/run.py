@@ -188,7 +188,9 @@ def propagate_benchmark(
                     for _, scores in frames:
                         writer.write(scores)
                         bar.advance(note=sequence.name)
-            done[sequence.name] = {"frames": len(sequence.images), "seconds": time.perf_counter() - start}
+            seconds = time.perf_counter() - start
+            grid = f"{opening.grid[0]}x{opening.grid[1]}"
+            done[sequence.name] = {"frames": len(sequence.images), "grid": grid, "seconds": seconds}
             write_json(path.with_suffix(".json"), done[sequence.name])
     stale = {p.stem for p in folder.glob("*.npz")} - set(done)
     for name in stale:  # sequences of an earlier, larger selection
@@ -220,4 +222,5 @@ def _finished(path: Path, key: str) -> dict[str, Any] | None:
         return None
     timing = path.with_suffix(".json")  # written after the scores: a kill between the two loses only the time
     seconds = read_json(timing)["seconds"] if timing.exists() else None
-    return {"frames": len(reader.frames), "seconds": seconds}
+    grid = f"{reader.grid[0]}x{reader.grid[1]}"
+    return {"frames": len(reader.frames), "grid": grid, "seconds": seconds}

@@ -2,7 +2,7 @@
 
 It is an ordinary ``numpy.load``-able archive, but written and read frame by frame, so memory does not grow with the
 length of the video. Members: ``scores`` float32 ``[F, K, h, w]``; ``ids`` ``[K]`` object id of each class;
-``image_size``, ``network_size`` (height, width); ``padded``; ``first_mask`` uint8 ``[H, W]``; ``frames`` (names);
+``image_size``, ``network_size`` (height, width); ``padded``; ``grid`` (h, w); ``first_mask`` uint8 ``[H, W]``; ``frames`` (names);
 ``record`` (JSON: what made the file).
 """
 
@@ -45,7 +45,7 @@ class ScoreWriter:
         self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
         members: dict[str, NDArray[Any]] = {
             "ids": np.array(ids, np.uint8), "image_size": np.array(sizes.image), "network_size": np.array(sizes.network),
-            "padded": np.array(sizes.padded), "first_mask": first_mask, "frames": np.array(frames),
+            "padded": np.array(sizes.padded), "first_mask": first_mask, "frames": np.array(frames), "grid": np.array(grid),
             "record": np.array(json.dumps(record)),
         }  # fmt: skip
         for name, value in members.items():
@@ -89,6 +89,8 @@ class ScoreReader:
                 self.ids = [int(i) for i in self._small(archive, "ids")]
                 self.frames = [str(f) for f in self._small(archive, "frames")]
                 self.first_mask: Mask = self._small(archive, "first_mask")
+                h, w = self._small(archive, "grid")
+                self.grid = (int(h), int(w))
                 image, network = self._small(archive, "image_size"), self._small(archive, "network_size")
                 self.sizes = Sizes(
                     image=(int(image[0]), int(image[1])),

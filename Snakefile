@@ -1,0 +1,38 @@
+"""corrbench: from weights to one table. `snakemake results/table.csv`; see README.md."""
+
+import os
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+ROOT = Path(workflow.basedir)
+
+# every job runs with this interpreter and this checkout, on this machine or on a cluster node
+sys.path.insert(0, str(ROOT))
+SEARCH = [str(Path(sys.executable).parent), *os.get_exec_path()]
+MODULES = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+os.environ.update(
+    PATH=os.pathsep.join(SEARCH), PYTHONPATH=os.pathsep.join(filter(None, MODULES))
+)
+
+
+# the paper benchmark, unless the command names config files of its own
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/weights.smk"
+include: "workflow/rules/propagation.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        REPORT,

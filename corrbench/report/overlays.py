@@ -1,0 +1,68 @@
+"""Strips of three frames per sequence with the mask and where it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from corrbench.datasets.davis import Davis, read_annotation, read_image
+from corrbench.datasets.palette import PALETTE
+from corrbench.metrics.davis import frame_scores, read_prediction
+
+WIDTH = 420
+"""Pixels of one picture in a strip."""
+Picture = NDArray[np.uint8]
+
+
+def overlay(image: Picture, guess: Picture, truth: Picture | None) -> Picture:
+    """``[H, W, 3]`` BGR with the mask tinted; its outline black; wrong pixels outlined: white missed, magenta extra."""
+    colours = PALETTE[:, ::-1][guess].astype(np.float32)
+    out = np.where((guess > 0)[:, :, None], 0.5 * image + 0.5 * np.maximum(colours, 40), image).astype(np.uint8)
+    for number in np.unique(guess[guess > 0]):
+        _outline(out, guess == number, (0, 0, 0), 1)
+    if truth is not None:
+        missed, extra = (truth > 0) & (guess != truth), (guess > 0) & (guess != truth)
+        _outline(out, extra, (255, 0, 255), 1)
+        _outline(out, missed, (255, 255, 255), 1)
+    return out
+
+
+def _outline(image: Picture, region: NDArray[np.bool_], colour: tuple[int, int, int], width: int) -> None:
+    contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(image, contours, -1, colour, width, cv2.LINE_AA)
+
+
+def strip(davis: Davis, name: str, masks: Path, *, single_object: bool) -> Picture:
+    """First, middle and last frame of one sequence side by side, each with its frame name and J&F."""
+    sequence = davis.sequence(name)
+    pictures = []
+    for t in (0, len(sequence.images) // 2, len(sequence.images) - 1):
+        path = sequence.images[t]
+        guess = read_prediction(masks / name / f"{path.stem}.png", single_object=single_object)
+        truth = None
+        text = f"{name} {path.stem}"
+        if t < len(sequence.annotations):
+            truth = read_annotation(sequence.annotations[t], single_object=single_object)
+            objects = int(read_annotation(sequence.annotations[0], single_object=single_object).max())
+            j, f = frame_scores(truth, guess, objects)
+            text += f"  J&F {50 * (np.mean(j) + np.mean(f)):.0f}"
+        picture = overlay(read_image(path), guess, truth)
+        size = (WIDTH, round(picture.shape[0] * WIDTH / picture.shape[1]))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+            cv2.putText(picture, text, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, width, cv2.LINE_AA)
+        pictures.append(picture)
+    return np.concatenate(pictures, axis=1)
+
+
+def sheet(davis: Davis, masks: Path, title: str, *, single_object: bool) -> Picture:
+    """The strips of all sequences below each other under a title."""
+    strips = [strip(davis, name, masks, single_object=single_object) for name in davis.sequences]
+    head = np.full((44, 3 * WIDTH, 3), 255, np.uint8)
+    cv2.putText(head, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    legend = "tint: mask; white outline: missed; magenta outline: extra or wrong object"
+    cv2.putText(head, legend, (6, 36), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (90, 90, 90), 1, cv2.LINE_AA)
+    return np.concatenate([head, *strips], axis=0)

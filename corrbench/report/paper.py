@@ -1,0 +1,45 @@
+""""Paper against reproduced": every published row of a benchmark beside what was measured here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from corrbench.entries import Config
+from corrbench.report.table import markdown_table
+from corrbench.report.targets import read_targets, target_of
+
+
+def paper_tables(config: Config, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """For every benchmark with published numbers: all its rows, with the entry that reproduces each, or `not run`."""
+    targets = read_targets(config)
+    reproduced: dict[str, Any] = {}
+    rows_by_key = {(row["benchmark"], row["entry"]): row for row in table.to_dict("records")}
+    for entry in config.entries:
+        target = target_of(entry, targets, subset=config.is_subset(entry.benchmark))
+        if target is not None and entry.benchmark["scoring"] != "server":
+            reproduced[target.values["id"]] = rows_by_key[entry.benchmark["name"], entry.id]
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for target in targets:
+        values, ours = target.values, reproduced.get(target.values["id"])
+        tables.setdefault(target.benchmark, []).append({
+            "row": values["label"], "protocol": values["protocol"] or "its own", "J&F published": target.score,
+            "J-Mean published": values.get("J-Mean"), "F-Mean published": values.get("F-Mean"),
+            "J&F reproduced": ours["J&F"] if ours else None, "J-Mean reproduced": ours["J-mean"] if ours else None,
+            "F-Mean reproduced": ours["F-mean"] if ours else None, "delta": ours["J&F"] - target.score if ours else None,
+            "verdict": target.verdict(ours["J&F"]) if ours else "not run", "entry": ours["entry"] if ours else None,
+            "grade": values["grade"], "source": values["source"], "note": values.get("note"),
+        })  # fmt: skip
+    return {name: pd.DataFrame(rows) for name, rows in tables.items()}
+
+
+def paper_markdown(benchmark: str, frame: pd.DataFrame) -> str:
+    """One table as a Markdown page."""
+    return "\n".join([
+        f"# Paper against reproduced: {benchmark}", "", markdown_table(frame), "",
+        "Percent. Grades: S printed by the authors for their released weights; R another official repository; P the paper's own table; "
+        "X printed by somebody else.",
+        "Verdict: reproduced within 0.3 J&F of the published number, close within 1.0; `not run` when no entry of this config has the "
+        "method, weights and protocol hash on the whole benchmark.", "",
+    ])  # fmt: skip

@@ -1,0 +1,101 @@
+"""Plots of a finished table: leaderboard with published values, per-sequence heat map, quality against cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from corrbench.report.targets import BANDS
+
+COLOURS = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
+plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "corrbench"})
+
+
+def leaderboard(table: pd.DataFrame, benchmark: str) -> Figure:
+    """Bars of J&F, grouped and ranked within each protocol hash; a diamond and a band where a number was published."""
+    groups = list(table.groupby("protocol_hash", sort=False))
+    height = 1.2 + 0.27 * len(table) + 0.42 * len(groups)
+    figure, axes = plt.subplots(figsize=(9, height), layout="constrained")
+    y, ticks, labels = 0.0, [], []
+    for i, (protocol_hash, group) in enumerate(groups):
+        names = ", ".join(dict.fromkeys(group["protocol"]))
+        axes.text(0.3, y, f"protocol {names}  ({protocol_hash})", va="center", fontsize=8.5, style="italic", color="0.3")
+        y += 1
+        for row in group.sort_values("J&F", ascending=False).to_dict("records"):
+            axes.barh(y, row["J&F"], height=0.72, color=COLOURS[i % len(COLOURS)], alpha=0.8)
+            axes.text(row["J&F"] + 0.6, y, f"{row['J&F']:.1f}", va="center", fontsize=8)
+            if pd.notna(row["published"]):
+                near, far = BANDS["released"]
+                axes.barh(y, 2 * far, left=row["published"] - far, height=0.9, color="0.75", alpha=0.6, zorder=0)
+                axes.barh(y, 2 * near, left=row["published"] - near, height=0.9, color="0.45", alpha=0.5, zorder=0)
+                axes.plot(row["published"], y, "D", color="black", markersize=4)
+            ticks.append(y)
+            labels.append(f"{row['method']} {row['backbone']} [{row['weights']}]".replace("ResNet-", "R"))
+            y += 1
+        y += 0.45
+    axes.set_yticks(ticks, labels)
+    axes.set_ylim(y - 0.2, -0.6)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("J&F (%), higher is better; ranked only within one protocol")
+    axes.set_title(f"{benchmark}: J&F" + (" (diamond: published, bands 0.3 and 1.0)" if table["published"].notna().any() else ""))
+    return figure
+
+
+def heat_map(by_sequence: pd.DataFrame, benchmark: str) -> Figure:
+    """J&F (%) of every sequence (columns) and entry (rows)."""
+    rows, columns = by_sequence.shape
+    figure, axes = plt.subplots(figsize=(3.2 + 0.5 * columns, 1.6 + 0.28 * rows), layout="constrained")
+    image = axes.imshow(by_sequence.to_numpy(), vmin=0, vmax=100, cmap="viridis", aspect="auto")
+    axes.set_xticks(range(columns), list(by_sequence.columns), rotation=60, ha="right")
+    axes.set_yticks(range(rows), list(by_sequence.index))
+    for i in range(rows):
+        for j in range(columns):
+            value = by_sequence.iat[i, j]
+            axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if value < 60 else "black")
+    figure.colorbar(image, ax=axes, label="J&F (%)", shrink=0.9)
+    axes.set_title(f"{benchmark}: J&F of each sequence")
+    return figure
+
+
+def quality_against_cost(table: pd.DataFrame, benchmark: str) -> Figure:
+    """J&F over frames per second (log), one marker per protocol."""
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    part = table[table["fps"].notna()]
+    for i, (protocol_hash, group) in enumerate(part.groupby("protocol_hash", sort=False)):
+        names = ", ".join(dict.fromkeys(group["protocol"]))
+        axes.scatter(group["fps"], group["J&F"], label=f"{names} ({protocol_hash})", color=COLOURS[i % len(COLOURS)], marker="osD^vP*X<>"[i % 10], s=45)  # fmt: skip
+        for row in group.to_dict("records"):
+            text = f"{row['method']} {row['backbone']}".replace("ResNet-", "R")
+            axes.annotate(text, (row["fps"], row["J&F"]), xytext=(5, 4), textcoords="offset points", fontsize=7)
+    axes.set_xscale("log")
+    axes.margins(x=0.12)
+    devices = ", ".join(sorted(set(part["device"])))
+    axes.set_xlabel(f"frames per second (log), encoding and propagation on {devices}")
+    axes.set_ylabel("J&F (%)")
+    axes.set_title(f"{benchmark}: quality against cost")
+    if len(part):
+        axes.legend(title="protocol", fontsize=7, title_fontsize=8, loc="best")
+    axes.grid(alpha=0.25)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the suffix, without a date, and close it."""
+    metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {}
+    figure.savefig(path, dpi=130, metadata=metadata)
+    plt.close(figure)
+
+
+def sequence_frame(scores: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """Entry id -> sequence -> J&F fraction, as a frame in percent (rows entries, columns sequences)."""
+    frame = pd.DataFrame.from_dict(scores, orient="index") * 100
+    return frame.astype(np.float64)

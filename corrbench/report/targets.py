@@ -1,0 +1,68 @@
+"""Published numbers and the verdict on a reproduced one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from corrbench.entries import Config, Entry
+from corrbench.propagation.protocol import Protocol
+from corrbench.rows import read_yaml, validate
+
+BANDS = {"released": (0.3, 1.0), "none": (0.3, 1.0), "retrained": (1.0, 1.0)}
+"""J&F within the first number of the target is `reproduced`, within the second `close`, else `differs`. Two runs of the
+same weights by two harnesses differ by 0.18 (CRW's and SFC's READMEs); retrainings by about 0.5 (VFS issue 10)."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One published row."""
+
+    benchmark: str
+    values: Mapping[str, Any]
+    protocol_hash: str | None
+
+    @property
+    def score(self) -> float:
+        """Published J&F in percent."""
+        return float(self.values["J&F"])
+
+    def verdict(self, reproduced: float) -> str:
+        """`reproduced`, `close` or `differs`, from the band of the kind of weights."""
+        near, far = BANDS[self.values["weights"]]
+        distance = abs(round(reproduced - self.score, 6))
+        return "reproduced" if distance <= near else "close" if distance <= far else "differs"
+
+
+def target_files(config: Config) -> list[Path]:
+    """All files of published numbers, in a stable order."""
+    return [p for folder in config.folders for p in sorted((folder / "targets").glob("*.yaml"))]
+
+
+def read_targets(config: Config) -> list[Target]:
+    """All published rows; a protocol named by one must exist."""
+    found = []
+    for path in target_files(config):
+        table = validate(read_yaml(path), "targets", str(path))
+        for row in table["rows"]:
+            name = row["protocol"]
+            rules = Protocol.from_row(config.protocols.get(name, f"{path}: {row['id']}")) if name else None
+            found.append(Target(table["benchmark"], row, rules.hash if rules else None))
+    return found
+
+
+def target_of(entry: Entry, targets: Iterable[Target], *, subset: bool) -> Target | None:
+    """The published row that this entry reproduces: same benchmark, method, kind of weights and protocol hash.
+
+    A part of a benchmark reproduces nothing. Of several such rows that of the same protocol name is the reference, else
+    the first in the file.
+    """
+    if subset:
+        return None
+    kind = entry.source if entry.source in ("released", "none") else None
+    wanted = (entry.benchmark["name"], entry.method["name"], kind, entry.protocol.hash)
+    same = [t for t in targets if (t.benchmark, t.values["method"], t.values["weights"], t.protocol_hash) == wanted]
+    named = [t for t in same if t.values["protocol"] == entry.protocol.name]
+    return (named or same or [None])[0]

@@ -1,0 +1,50 @@
+"""Check a data root: counts, sizes, ids, decodable files, complete split. Prints what is wrong and what to do.
+
+By hand:      python scripts/doctor.py --benchmark davis2017-val --root /data/DAVIS-2017
+In the flow:  writes fingerprints of what propagation and the metric will read, and refuses ill data.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from corrbench.datasets.davis import open_davis
+from corrbench.datasets.doctor import diagnose
+from corrbench.entries import Config
+from corrbench.errors import run_program
+from corrbench.files import write_json
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--benchmark", help="row of config/benchmarks/")
+    which.add_argument("--settings", help="JSON of the benchmark as the workflow gives it")
+    parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
+    parser.add_argument("--subset", action="store_true", help="a part of the split is enough: check what is there")
+    parser.add_argument("--out", type=Path, help="folder for inputs.json and annotations.json")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    args = parser.parse_args()
+
+    if args.settings:
+        settings = json.loads(args.settings)
+    else:
+        config = Config.for_benchmark(args.benchmark, args.root, subset=args.subset)
+        settings = config.benchmark_settings(config.all_benchmarks()[0])
+    davis = open_davis(args.root, settings["row"], settings["sequences"])
+    if not args.root.is_dir():
+        davis.listed()  # refuses: there is no such folder
+    diagnosis = diagnose(davis, settings["row"], subset=settings["subset"], workers=args.workers)
+    print(f"{settings['label']} below {args.root}")
+    print("\n".join(diagnosis.lines()))
+    diagnosis.refuse_if_ill()
+    if args.out:
+        counts = {f.name: {"frames": f.frames, "objects": f.objects} for f in diagnosis.findings}
+        for kind in ("inputs", "annotations"):
+            record = {**settings, "fingerprint": diagnosis.fingerprint(kind), "counts": counts}
+            write_json(args.out / f"{kind}.json", record)
+
+
+if __name__ == "__main__":
+    run_program(main)

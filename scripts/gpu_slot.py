@@ -1,0 +1,73 @@
+"""Run a command on GPUs that nobody else holds:  python scripts/gpu_slot.py COUNT -- command ...
+
+Outside SLURM each job takes an exclusive lock on one file per device, so jobs that start together get devices of their
+own; the kernel drops the lock when the last process that inherited it is gone. Inside a SLURM job the pool is what SLURM
+granted. COUNT 0 hides every GPU from the command. The pool: CORRBENCH_GPUS, CUDA_VISIBLE_DEVICES, or all of nvidia-smi.
+"""
+
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+
+def visible_devices() -> list[str]:
+    """Names of the devices that this job may use."""
+    in_slurm = "SLURM_JOB_ID" in os.environ
+    for name in ("CUDA_VISIBLE_DEVICES",) if in_slurm else ("CORRBENCH_GPUS", "CUDA_VISIBLE_DEVICES"):
+        if os.environ.get(name):
+            return [d.strip() for d in os.environ[name].split(",") if d.strip()]
+    if in_slurm:
+        return []
+    try:
+        query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError):
+        return []
+
+
+def acquire(count: int, poll: float = 0.5) -> list[str]:
+    """Lock `count` devices, all or none at a time (so two jobs cannot block each other), waiting as long as it takes."""
+    devices = visible_devices()
+    if len(devices) < count:
+        sys.exit(
+            f"refused: this job wants {count} GPU(s) and sees {len(devices)}\n"
+            "  what to do: set `device: cpu` in the config, or check the driver and CUDA_VISIBLE_DEVICES"
+        )
+    job = os.environ.get("SLURM_JOB_ID")
+    if job and len(devices) == count:
+        return devices
+    root = os.path.join(tempfile.gettempdir(), f"corrbench-gpus-{os.getuid()}-{job or 'host'}")
+    os.makedirs(root, mode=0o700, exist_ok=True)
+    while True:
+        held: list[tuple[str, int]] = []
+        for device in devices:
+            handle = os.open(os.path.join(root, device.replace("/", "_")), os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                continue
+            held.append((device, handle))
+            if len(held) == count:
+                for _, kept in held:
+                    os.set_inheritable(kept, True)
+                return [name for name, _ in held]
+        for _, handle in held:
+            os.close(handle)
+        time.sleep(poll)
+
+
+def main() -> None:
+    if len(sys.argv) < 4 or sys.argv[2] != "--" or not sys.argv[1].isdigit():
+        sys.exit(__doc__)
+    count, command = int(sys.argv[1]), sys.argv[3:]
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(acquire(count)) if count else ""
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""First, middle and last frame of every sequence with the masks of one entry and where they are wrong."""
+
+import argparse
+from pathlib import Path
+
+import cv2
+
+from corrbench.datasets.davis import open_davis
+from corrbench.errors import run_program
+from corrbench.files import atomic, read_json
+from corrbench.report.overlays import sheet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="annotations.json that the doctor wrote")
+    parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
+    parser.add_argument("--masks", type=Path, required=True)
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
+    args = parser.parse_args()
+
+    data = read_json(args.data)
+    davis = open_davis(args.root, data["row"], data["sequences"])
+    picture = sheet(davis, args.masks, args.title, single_object=data["row"]["scoring"] == "single-object")
+    with atomic(args.out) as temporary:
+        cv2.imwrite(str(temporary), picture)
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,69 @@
+"""Propagate the first-frame labels of every sequence of a benchmark: one score file per sequence.
+
+Sequences that an earlier, interrupted run finished with the same settings are kept.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from corrbench.datasets.davis import open_davis
+from corrbench.errors import run_program
+from corrbench.files import read_json, write_json
+from corrbench.propagation.protocol import Protocol
+from corrbench.propagation.run import pick_device, propagate_benchmark
+from corrbench.provenance import code_version, device_name, libraries
+from corrbench.weights.canonical import load_weights
+from corrbench.weights.load import load_encoder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--entry", required=True, help="entry id, for the record")
+    parser.add_argument("--settings", required=True, help="JSON: encoder, protocol and copy of the entry")
+    parser.add_argument("--weights", type=Path, nargs="*", default=[], help="canonical weights files of the entry")
+    parser.add_argument("--data", type=Path, required=True, help="inputs.json that the doctor wrote")
+    parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
+    parser.add_argument("--labels", type=Path, required=True, help="folder for the score files")
+    parser.add_argument("--out", type=Path, required=True, help="summary to write when all are done")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    args = parser.parse_args()
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    settings, data = json.loads(args.settings), read_json(args.data)
+    protocol = Protocol.from_settings({**settings["protocol"], "copy": settings["copy"]})
+    device = pick_device(args.device)
+    print(f"{args.entry} on {data['label']}, device {device_name(device)}")
+    hashes = [load_weights(path).meta["sha256"] for path in args.weights]
+    for path, sha in zip(args.weights, hashes, strict=True):
+        print(f"weights {path}: sha256 {sha}")
+    encoder = None if protocol.copy else load_encoder(settings["encoder"], args.weights, device)
+    record = {
+        "settings": settings,
+        "weights_sha256": hashes,
+        "inputs": data["fingerprint"],
+        "code": code_version("scripts/propagate.py"),
+    }
+    members = settings["encoder"].get("members", [settings["encoder"]])
+    summary = propagate_benchmark(
+        encoder,
+        open_davis(args.root, data["row"], data["sequences"]),
+        protocol,
+        device,
+        args.labels,
+        record=record,
+        colour=members[0].get("colour", "rgb"),
+        single_object=data["row"]["scoring"] == "single-object",
+    )
+    provenance = {"entry": args.entry, "device": device_name(device), "libraries": libraries()}
+    write_json(args.out, {**summary, "record": record, **provenance})
+    rate = f"{summary['fps']:.2f} frames/s" if summary["fps"] else "all kept from before"
+    print(f"{summary['frames']} frames, {rate}")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,62 @@
+"""What the rules share: the entries, canonical settings and the figures of this machine."""
+
+from snakemake.exceptions import WorkflowError
+
+from corrbench.entries import Config, WeightsId
+from corrbench.errors import Refusal
+from corrbench.files import canonical_json, digest
+from corrbench.provenance import code_version
+from corrbench.workflow import data_stamp, gpu_count
+
+
+try:
+    CONFIG = Config(dict(config))
+except Refusal as refusal:
+    raise WorkflowError(f"refused: {refusal}") from None
+
+RESULTS = str(CONFIG.results)
+SCRIPTS = str(ROOT / "scripts")
+SYNTHETIC = [b["name"] for b in CONFIG.all_benchmarks() if b["data"] == "synthetic"]
+SCORED = [e for e in CONFIG.entries if e.benchmark["scoring"] != "server"]
+PACKED = [e for e in CONFIG.entries if e.benchmark["scoring"] == "server"]
+GPUS = {"auto": min(gpu_count(), 1), "cuda": 1, "cpu": 0}[CONFIG.values["device"]]
+
+
+wildcard_constraints:
+    benchmark="[^/]+",
+    entry="[^/]+",
+    method="[^/]+",
+    source="[^/]+",
+
+
+def benchmark_row(wildcards):
+    return CONFIG.benchmarks.get(wildcards.benchmark, "target")
+
+
+def benchmark_settings(wildcards):
+    return canonical_json(CONFIG.benchmark_settings(benchmark_row(wildcards)))
+
+
+def propagate_settings(wildcards):
+    entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
+    return canonical_json(entry.propagate_settings())
+
+
+def postprocess_settings(wildcards):
+    entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
+    return canonical_json(entry.postprocess_settings())
+
+
+def weights_settings(wildcards):
+    row = CONFIG.methods.get(wildcards.method, "target")
+    return canonical_json({"encoder": row["encoder"], "released": row.get("released")})
+
+
+# Functions with an `input` argument are not recorded by Snakemake: a data set that moves, or a config whose relevant
+# parts stay the same, makes nothing stale. What matters of them is in the recorded parameters beside.
+def data_root(wildcards, input):
+    return str(CONFIG.data_root(benchmark_row(wildcards)))
+
+
+def whole_config(wildcards, input):
+    return canonical_json(CONFIG.values)

@@ -1,0 +1,103 @@
+"""Label propagation, decoding and scores: one job per entry and stage."""
+
+
+def entry_weights(wildcards):
+    entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
+    return [f"{RESULTS}/weights/{w.path}/weights.pt" for w in entry.weights]
+
+
+rule propagate:
+    input:
+        weights=entry_weights,
+        data=f"{RESULTS}/{{benchmark}}/data/inputs.json",
+    output:
+        # the score files beside it are kept when a job dies: the next one goes on where it stopped
+        f"{RESULTS}/{{benchmark}}/{{entry}}/propagation.json",
+    log:
+        f"{RESULTS}/logs/propagate/{{benchmark}}/{{entry}}.log",
+    conda:
+        "../../envs/corrbench.yaml"
+    threads: 4
+    resources:
+        gpu=GPUS,
+        mem_mb=lambda w, attempt: 6000 * attempt,
+        runtime=lambda w, attempt: 240 * attempt,
+    params:
+        settings=propagate_settings,
+        root=data_root,
+        labels=lambda w, output: str(Path(output[0]).parent / "labels"),
+        device=lambda w, input: CONFIG.values["device"],
+        code=code_version("scripts/propagate.py"),
+    shell:
+        "python {SCRIPTS}/gpu_slot.py {resources.gpu} --"
+        " python {SCRIPTS}/propagate.py --entry {wildcards.entry} --settings {params.settings:q}"
+        " --weights {input.weights:q} --data {input.data:q} --root {params.root:q} --labels {params.labels:q}"
+        " --out {output:q} --device {params.device} --threads {threads} > {log:q} 2>&1"
+
+
+rule postprocess:
+    input:
+        f"{RESULTS}/{{benchmark}}/{{entry}}/propagation.json",
+    output:
+        directory(f"{RESULTS}/{{benchmark}}/{{entry}}/masks"),
+    log:
+        f"{RESULTS}/logs/postprocess/{{benchmark}}/{{entry}}.log",
+    conda:
+        "../../envs/corrbench.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=postprocess_settings,
+        labels=lambda w, input: str(Path(input[0]).parent / "labels"),
+        code=code_version("scripts/postprocess.py"),
+    shell:
+        "python {SCRIPTS}/postprocess.py --propagation {input:q} --labels {params.labels:q}"
+        " --settings {params.settings:q} --out {output:q} --workers {threads} > {log:q} 2>&1"
+
+
+rule submission:
+    input:
+        f"{RESULTS}/{{benchmark}}/{{entry}}/masks",
+    output:
+        f"{RESULTS}/{{benchmark}}/{{entry}}/submission.zip",
+    log:
+        f"{RESULTS}/logs/submission/{{benchmark}}/{{entry}}.log",
+    conda:
+        "../../envs/corrbench.yaml"
+    params:
+        settings=benchmark_settings,
+        code=code_version("scripts/submission.py"),
+    shell:
+        "python {SCRIPTS}/submission.py --masks {input:q} --settings {params.settings:q} --out {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule evaluate:
+    input:
+        masks=f"{RESULTS}/{{benchmark}}/{{entry}}/masks",
+        propagation=f"{RESULTS}/{{benchmark}}/{{entry}}/propagation.json",
+        data=f"{RESULTS}/{{benchmark}}/data/annotations.json",
+    output:
+        f"{RESULTS}/{{benchmark}}/{{entry}}/scores/global.csv",
+        f"{RESULTS}/{{benchmark}}/{{entry}}/scores/per_object.csv",
+        f"{RESULTS}/{{benchmark}}/{{entry}}/scores/per_frame.csv.gz",
+        scores=f"{RESULTS}/{{benchmark}}/{{entry}}/scores/scores.json",
+    log:
+        f"{RESULTS}/logs/evaluate/{{benchmark}}/{{entry}}.log",
+    conda:
+        "../../envs/corrbench.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=postprocess_settings,
+        root=data_root,
+        out=lambda w, output: str(Path(output.scores).parent),
+        code=code_version("scripts/evaluate.py"),
+    shell:
+        "python {SCRIPTS}/evaluate.py --data {input.data:q} --root {params.root:q} --masks {input.masks:q}"
+        " --propagation {input.propagation:q} --settings {params.settings:q} --out {params.out:q}"
+        " --workers {threads} > {log:q} 2>&1"

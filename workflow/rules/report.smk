@@ -1,0 +1,116 @@
+"""Table, plots, overlays, paper tables and the page that shows them."""
+
+from corrbench.report.targets import target_files
+
+
+localrules:
+    table,
+    report,
+
+
+BENCHMARKS = list(dict.fromkeys(e.benchmark["name"] for e in SCORED))
+REPORT = [
+    f"{RESULTS}/table.csv",
+    f"{RESULTS}/report.html",
+    *(f"{RESULTS}/{e.benchmark['name']}/{e.id}/submission.zip" for e in PACKED),
+]
+
+
+def of_entries(entries, name):
+    return [f"{RESULTS}/{e.benchmark['name']}/{e.id}/{name}" for e in entries]
+
+
+rule table:
+    input:
+        of_entries(CONFIG.entries, "propagation.json"),
+        of_entries(SCORED, "scores/scores.json"),
+        targets=[str(p) for p in target_files(CONFIG)],
+    output:
+        csv=f"{RESULTS}/table.csv",
+        markdown=f"{RESULTS}/table.md",
+    log:
+        f"{RESULTS}/logs/table.log",
+    conda:
+        "../../envs/corrbench.yaml"
+    params:
+        config=whole_config,
+        entries=digest([[*e.key, e.hash] for e in CONFIG.entries]),
+        code=code_version("scripts/table.py"),
+    shell:
+        "python {SCRIPTS}/table.py --config {params.config:q} --csv {output.csv:q} --markdown {output.markdown:q}"
+        " > {log:q} 2>&1"
+
+
+rule plots:
+    input:
+        table=f"{RESULTS}/table.csv",
+        scores=lambda w: of_entries(
+            [e for e in SCORED if e.benchmark["name"] == w.benchmark],
+            "scores/scores.json",
+        ),
+    output:
+        multiext(
+            f"{RESULTS}/plots/{{benchmark}}/leaderboard", ".png", ".svg"
+        ),
+        multiext(f"{RESULTS}/plots/{{benchmark}}/sequences", ".png", ".svg"),
+        multiext(f"{RESULTS}/plots/{{benchmark}}/cost", ".png", ".svg"),
+    log:
+        f"{RESULTS}/logs/plots/{{benchmark}}.log",
+    conda:
+        "../../envs/corrbench.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        config=whole_config,
+        out=lambda w, output: str(Path(output[0]).parent),
+        code=code_version("scripts/plots.py"),
+    shell:
+        "python {SCRIPTS}/plots.py --config {params.config:q} --table {input.table:q} --benchmark {wildcards.benchmark}"
+        " --out {params.out:q} > {log:q} 2>&1"
+
+
+rule overlays:
+    input:
+        masks=f"{RESULTS}/{{benchmark}}/{{entry}}/masks",
+        data=f"{RESULTS}/{{benchmark}}/data/annotations.json",
+    output:
+        f"{RESULTS}/{{benchmark}}/{{entry}}/overlay.png",
+    log:
+        f"{RESULTS}/logs/overlays/{{benchmark}}/{{entry}}.log",
+    conda:
+        "../../envs/corrbench.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        root=data_root,
+        code=code_version("scripts/overlays.py"),
+    shell:
+        "python {SCRIPTS}/overlays.py --data {input.data:q} --root {params.root:q} --masks {input.masks:q}"
+        " --title {wildcards.entry:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule report:
+    input:
+        of_entries(SCORED, "overlay.png"),
+        expand(
+            f"{RESULTS}/plots/{{benchmark}}/{{name}}.png",
+            benchmark=BENCHMARKS,
+            name=["leaderboard", "sequences", "cost"],
+        ),
+        table=f"{RESULTS}/table.csv",
+        targets=[str(p) for p in target_files(CONFIG)],
+    output:
+        paper=directory(f"{RESULTS}/paper"),
+        page=f"{RESULTS}/report.html",
+    log:
+        f"{RESULTS}/logs/report.log",
+    conda:
+        "../../envs/corrbench.yaml"
+    params:
+        config=whole_config,
+        code=code_version("scripts/report.py"),
+    shell:
+        "python {SCRIPTS}/report.py --config {params.config:q} --table {input.table:q} --paper {output.paper:q}"
+        " --page {output.page:q} > {log:q} 2>&1"
