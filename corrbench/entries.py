@@ -92,7 +92,11 @@ class Config:
         folders = [ROOT / "config", *(Path(p) for p in self.values["rows"])]
         for folder in folders:
             if not folder.is_dir():
-                raise Refusal(f"{where}: rows: no folder {folder}", expected="a folder with methods/, protocols/, ...", do="correct the path")
+                raise Refusal(
+                    f"{where}: rows: no folder {folder}",
+                    expected="a folder with methods/, protocols/, ...",
+                    do="correct the path",
+                )
         self.folders = folders
         self.methods = Rows(folders, "methods", "method")
         self.protocols = Rows(folders, "protocols", "protocol")
@@ -143,8 +147,11 @@ class Config:
         if key == "synthetic" and key not in self.values["data"]:
             return self.results / "data" / benchmark["name"]
         if key not in self.values["data"]:
-            raise Refusal(f"the benchmark {benchmark['name']} needs data.{key}", expected=f"the root of {benchmark['title']}",
-                          do=f"add `data: {{{key}: /path}}` to the config")  # fmt: skip
+            raise Refusal(
+                f"the benchmark {benchmark['name']} needs data.{key}",
+                expected=f"the root of {benchmark['title']}",
+                do=f"add `data: {{{key}: /path}}` to the config",
+            )
         return Path(self.values["data"][key])
 
     def sequences(self, benchmark: Mapping[str, Any]) -> list[str]:
@@ -157,12 +164,19 @@ class Config:
             root = self.data_root(benchmark)
             found = [n for n in whole if (root / "JPEGImages" / benchmark["resolution"] / n).is_dir()]
             if not found:
-                raise Refusal(f"{root}: none of the {len(whole)} sequences of {benchmark['name']} is there",
-                              expected="JPEGImages/480p/<sequence> folders", do="correct the data root")  # fmt: skip
+                raise Refusal(
+                    f"{root}: none of the {len(whole)} sequences of {benchmark['name']} is there",
+                    expected="JPEGImages/480p/<sequence> folders",
+                    do="correct the data root",
+                )
             return found
         for name in subset:
             if name not in whole:
-                raise Refusal(f"subsets.{benchmark['name']}: no sequence {name!r}", expected=nearest(name, whole), do="correct the name")
+                raise Refusal(
+                    f"subsets.{benchmark['name']}: no sequence {name!r}",
+                    expected=nearest(name, whole),
+                    do="correct the name",
+                )
         return [n for n in whole if n in subset]
 
     def is_subset(self, benchmark: Mapping[str, Any]) -> bool:
@@ -205,24 +219,47 @@ class Config:
         rules = Protocol.from_row(self.protocols.get(protocol, f"{place}.protocols"))
         weights = self._weights(row, members, source, place)
         if (encoder["arch"] == "none") != rules.copy:
-            raise Refusal(f"{place}: method {method} with protocol {protocol}", expected="method identity with protocol identity, and no other mixture",
-                          do="give the identity row a run of its own")  # fmt: skip
+            raise Refusal(
+                f"{place}: method {method} with protocol {protocol}",
+                expected="method identity with protocol identity, and no other mixture",
+                do="give the identity row a run of its own",
+            )
         entry = Entry(row, source, rules, self.benchmarks.get(benchmark, f"{place}.benchmarks"), weights, encoder)
         if entry.key in self._by_key:
-            raise Refusal(f"{place}: two entries with the id {entry.id} on {benchmark}", expected="every entry once", do="remove one of the runs")
+            raise Refusal(
+                f"{place}: two entries with the id {entry.id} on {benchmark}",
+                expected="every entry once",
+                do="remove one of the runs",
+            )
         self._by_key[entry.key] = entry
 
     def _weights(self, row: Mapping[str, Any], members: list[str], source: str, place: str) -> tuple[WeightsId, ...]:
         if row["encoder"]["arch"] == "none":
             if source != "none":
-                raise Refusal(f"{place}.weights: {source!r} for {row['name']}", expected="none: it has no network", do="write `weights: [none]`")
+                raise Refusal(
+                    f"{place}.weights: {source!r} for {row['name']}",
+                    expected="none: it has no network",
+                    do="write `weights: [none]`",
+                )
             return ()
         known = ["released", "random", *self.values["files"]]
         if source not in known and not RANDOM.match(source):
-            raise Refusal(f"{place}.weights: {source!r}", expected=nearest(source, known), do="correct the name, or add it to `files:`")
+            raise Refusal(
+                f"{place}.weights: {source!r}",
+                expected=nearest(source, known),
+                do="correct the name, or add it to `files:`",
+            )
         if source in self.values["files"] and len(members) > 1:
-            raise Refusal(f"{place}: one file for the fusion {row['name']}", expected="released or random weights", do="score the members one by one")
+            raise Refusal(
+                f"{place}: one file for the fusion {row['name']}",
+                expected="released or random weights",
+                do="score the members one by one",
+            )
         for member in members:
             if source == "released" and "released" not in self.methods.get(member, place):
-                raise Refusal(f"{place}: {member} has no released weights", expected="random or a name of `files:`", do="correct the run")
+                raise Refusal(
+                    f"{place}: {member} has no released weights",
+                    expected="random or a name of `files:`",
+                    do="correct the run",
+                )
         return tuple(WeightsId(member, source) for member in members)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import platform
-from functools import lru_cache
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def code_version(script: str) -> str:
     """12 hex digits over the syntax trees of a program and of every project module that it reaches.
 
@@ -34,7 +34,7 @@ def code_version(script: str) -> str:
     return hasher.hexdigest()[:12]
 
 
-@lru_cache(maxsize=None)
+@cache
 def reached_modules(script: Path) -> list[Path]:
     """The program and the project modules that it imports, directly or not, found by reading them."""
     seen: set[Path] = set()

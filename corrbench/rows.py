@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def read_yaml(path: Path) -> Any:
         raise Refusal(f"{path}: not valid YAML: {error}", expected="a YAML file", do="correct that line") from error
 
 
-@lru_cache(maxsize=None)
+@cache
 def _schema(name: str) -> dict[str, Any]:
     return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text())
 
@@ -44,23 +44,39 @@ def validate(value: Any, schema: str, where: str) -> Any:
     return value
 
 
-def _explain(error: jsonschema.ValidationError, where: str) -> Refusal:
+def _explain(error: Any, where: str) -> Refusal:
     place = f"{where}: " + ".".join(str(p) for p in error.absolute_path) if error.absolute_path else where
     properties = error.schema.get("properties", {}) if isinstance(error.schema, dict) else {}
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
         unknown = next(k for k in error.instance if k not in properties)
-        return Refusal(f"{place}: unknown key {unknown!r}", expected=nearest(str(unknown), properties), do="correct or remove the key")
+        return Refusal(
+            f"{place}: unknown key {unknown!r}",
+            expected=nearest(str(unknown), properties),
+            do="correct or remove the key",
+        )
     if error.validator in ("enum", "const"):
         known = error.validator_value if error.validator == "enum" else [error.validator_value]
         words = [str(v) for v in known]
-        return Refusal(f"{place}: {error.instance!r}", expected=f"one of {', '.join(words)} ({nearest(str(error.instance), words)})", do="correct the value")
+        return Refusal(
+            f"{place}: {error.instance!r}",
+            expected=f"one of {', '.join(words)} ({nearest(str(error.instance), words)})",
+            do="correct the value",
+        )
     if error.validator == "type":
         wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
-        return Refusal(f"{place}: {error.instance!r} is a {type(error.instance).__name__}", expected=f"a value of type {wanted}", do="correct the value")
+        return Refusal(
+            f"{place}: {error.instance!r} is a {type(error.instance).__name__}",
+            expected=f"a value of type {wanted}",
+            do="correct the value",
+        )
     if error.validator == "required" and isinstance(error.instance, dict):
         missing = [k for k in error.validator_value if k not in error.instance]
         return Refusal(f"{place}: missing {', '.join(missing)}", expected="every required key", do="add it")
-    return Refusal(f"{place}: {error.message}", expected=f"what its schema says ({error.validator})", do="correct the value")
+    return Refusal(
+        f"{place}: {error.message}",
+        expected=f"what its schema says ({error.validator})",
+        do="correct the value",
+    )
 
 
 def _fill(value: Any, schema: Mapping[str, Any]) -> None:
@@ -92,11 +108,17 @@ class Rows:
             for path in sorted((folder / kind).glob("*.yaml")):
                 row = read_yaml(path)
                 if not isinstance(row, dict) or row.get("name") != path.stem:
-                    raise Refusal(f"{path}: the row is named {row.get('name') if isinstance(row, dict) else None!r}",
-                                  expected=f"name: {path.stem}, as the file", do="correct the name")  # fmt: skip
+                    raise Refusal(
+                        f"{path}: the row is named {row.get('name') if isinstance(row, dict) else None!r}",
+                        expected=f"name: {path.stem}, as the file",
+                        do="correct the name",
+                    )
                 if path.stem in self._raw:
-                    raise Refusal(f"{path}: a row of that name is in {self._path[path.stem]}", expected="one row per name",
-                                  do="rename it; use `base:` to start from the other")  # fmt: skip
+                    raise Refusal(
+                        f"{path}: a row of that name is in {self._path[path.stem]}",
+                        expected="one row per name",
+                        do="rename it; use `base:` to start from the other",
+                    )
                 self._raw[path.stem], self._path[path.stem] = row, path
 
     def __iter__(self) -> Iterable[str]:  # type: ignore[override]
@@ -105,21 +127,32 @@ class Rows:
     def get(self, name: str, where: str) -> dict[str, Any]:
         """The row with inheritance applied and checked. `where` says who asked, for the message."""
         if name not in self._raw:
-            raise Refusal(f"{where}: no row {name!r} in {self.kind}", expected=nearest(name, self._raw), do="correct the name, or add the row")
+            raise Refusal(
+                f"{where}: no row {name!r} in {self.kind}",
+                expected=nearest(name, self._raw),
+                do="correct the name, or add the row",
+            )
         if name not in self._resolved:
             self._resolved[name] = validate(self._inherit(name, ()), self.schema, str(self._path[name]))
         return self._resolved[name]
 
     def _inherit(self, name: str, chain: tuple[str, ...]) -> dict[str, Any]:
         if name in chain:
-            raise Refusal(f"{self._path[name]}: base rows go round in a circle: {' -> '.join((*chain, name))}",
-                          expected="a base that does not lead back", do="correct `base:`")  # fmt: skip
+            raise Refusal(
+                f"{self._path[name]}: base rows go round in a circle: {' -> '.join((*chain, name))}",
+                expected="a base that does not lead back",
+                do="correct `base:`",
+            )
         row = dict(self._raw[name])
         base = row.pop("base", None)
         if base is None:
             return row
         if base not in self._raw:
-            raise Refusal(f"{self._path[name]}: no base row {base!r} in {self.kind}", expected=nearest(base, self._raw), do="correct `base:`")
+            raise Refusal(
+                f"{self._path[name]}: no base row {base!r} in {self.kind}",
+                expected=nearest(base, self._raw),
+                do="correct `base:`",
+            )
         return merge(self._inherit(base, (*chain, name)), row)
 
 

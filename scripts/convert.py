@@ -1,7 +1,7 @@
 """Convert a checkpoint of any known family to the canonical weights file, with strict checks and a report.
 
-    python scripts/convert.py --method crw-r18 --checkpoint pretrained.pth --out weights.pt
-    python scripts/convert.py --method random-r18 --seed 0 --out weights.pt
+python -m scripts.convert --method crw-r18 --checkpoint pretrained.pth --out weights.pt
+python -m scripts.convert --method random-r18 --seed 0 --out weights.pt
 """
 
 import argparse
@@ -21,16 +21,17 @@ def main() -> None:
     parser.add_argument("--method", required=True, help="row of config/methods/ that the weights are for")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with methods/ rows")
     parser.add_argument(
-        "--settings", help="JSON of the row's encoder, family and hash, in place of the row (used by the workflow)"
+        "--settings",
+        help="JSON of the row's encoder, family and hash, in place of the row (used by the workflow)",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, help="file to convert")
     source.add_argument("--seed", type=int, help="make seeded, untrained weights")
+    parser.add_argument("--any-family", action="store_true", help="your own file: any family that fits the network")
     parser.add_argument(
-        "--any-family", action="store_true", help="your own file: any family that fits the network"
-    )
-    parser.add_argument(
-        "--trust-pickle", action="store_true", help="open a pickle that holds more than tensors; runs its code"
+        "--trust-pickle",
+        action="store_true",
+        help="open a pickle that holds more than tensors; runs its code",
     )
     parser.add_argument("--out", type=Path, required=True, help="weights file to write; report.json goes beside it")
     args = parser.parse_args()

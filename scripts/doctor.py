@@ -1,6 +1,6 @@
 """Check a data root: counts, sizes, ids, decodable files, complete split. Prints what is wrong and what to do.
 
-By hand:      python scripts/doctor.py --benchmark davis2017-val --root /data/DAVIS-2017
+By hand:      python -m scripts.doctor --benchmark davis2017-val --root /data/DAVIS-2017
 In the flow:  writes fingerprints of what propagation and the metric will read, and refuses ill data.
 """
 

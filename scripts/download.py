@@ -19,13 +19,9 @@ def main() -> None:
 
     row = Rows([ROOT / "config", *args.rows], "methods", "method").get(args.method, "--method")
     if "released" not in row:
-        raise Refusal(
-            f"{args.method} has no released file", expected="a row with `released:`", do="use random weights"
-        )
+        raise Refusal(f"{args.method} has no released file", expected="a row with `released:`", do="use random weights")
     released = row["released"]
-    warning = download(
-        released["addresses"], args.out, size=released.get("size"), claim=released["hash"]
-    )
+    warning = download(released["addresses"], args.out, size=released.get("size"), claim=released["hash"])
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
 

@@ -1,7 +1,7 @@
 """Score masks with J and F as davis2017-evaluation defines them.
 
 In the flow it also records where the masks came from. By hand, on any masks:
-    python scripts/evaluate.py --benchmark davis2017-val --root /data/DAVIS-2017 --masks my_masks --out my_scores
+    python -m scripts.evaluate --benchmark davis2017-val --root /data/DAVIS-2017 --masks my_masks --out my_scores
 """
 
 import argparse
@@ -40,8 +40,11 @@ def main() -> None:
         config = Config.for_benchmark(args.benchmark, args.root, subset=args.subset)
         data = config.benchmark_settings(config.all_benchmarks()[0])
     if data["row"]["scoring"] == "server":
-        raise Refusal(f"{data['label']} has no public annotations", expected="a benchmark that is scored here",
-                      do="upload the zip that the postprocess stage packs")  # fmt: skip
+        raise Refusal(
+            f"{data['label']} has no public annotations",
+            expected="a benchmark that is scored here",
+            do="upload the zip that the postprocess stage packs",
+        )
     davis = open_davis(args.root, data["row"], data["sequences"])
     single = data["row"]["scoring"] == "single-object"
     scores = evaluate(davis, args.masks, single_object=single, workers=args.workers)
@@ -54,7 +57,10 @@ def main() -> None:
         "annotations": data.get("fingerprint"),
         "postprocess": json.loads(args.settings) if args.settings else None,
         "propagation": {k: v for k, v in propagation.items() if k != "sequences"},
-        "code": {"evaluate": code_version("scripts/evaluate.py"), "postprocess": code_version("scripts/postprocess.py")},
+        "code": {
+            "evaluate": code_version("scripts/evaluate.py"),
+            "postprocess": code_version("scripts/postprocess.py"),
+        },
         "libraries": libraries(),
     }
     write_scores(args.out, scores, record)

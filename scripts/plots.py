@@ -26,9 +26,7 @@ def main() -> None:
     table = pd.read_csv(args.table)
     table = table[table["benchmark"] == label]
     entries = [e for e in config.entries if e.benchmark["name"] == args.benchmark]
-    by_sequence = {
-        e.id: read_json(entry_folder(config, e) / "scores" / "scores.json")["sequences"] for e in entries
-    }
+    by_sequence = {e.id: read_json(entry_folder(config, e) / "scores" / "scores.json")["sequences"] for e in entries}
     pictures = {
         "leaderboard": lambda: leaderboard(table, label),
         "sequences": lambda: heat_map(sequence_frame(by_sequence), label),

@@ -21,8 +21,11 @@ def decode_sequence(arguments: tuple[Path, Path, Decode, str]) -> str:
     path, folder, rule, key = arguments
     reader = ScoreReader(path)
     if reader.record.get("key") != key:
-        raise Refusal(f"{path}: made by other settings than the summary beside it",
-                      expected=f"key {key}", do="run the propagate stage again")  # fmt: skip
+        raise Refusal(
+            f"{path}: made by other settings than the summary beside it",
+            expected=f"key {key}",
+            do="run the propagate stage again",
+        )
     folder.mkdir(parents=True)
     for t, (frame, scores) in enumerate(zip(reader.frames, reader, strict=True)):
         first = t == 0 and rule.first_frame == "annotation"
@@ -45,8 +48,11 @@ def main() -> None:
     names = list(summary["sequences"])
     missing = [n for n in names if not (args.labels / f"{n}.npz").is_file()]
     if missing:
-        raise Refusal(f"{args.labels}: no score file for {', '.join(missing)}", expected="every sequence of the summary",
-                      do=f"snakemake --forcerun propagate, or remove {args.propagation}")  # fmt: skip
+        raise Refusal(
+            f"{args.labels}: no score file for {', '.join(missing)}",
+            expected="every sequence of the summary",
+            do=f"snakemake --forcerun propagate, or remove {args.propagation}",
+        )
     with atomic(args.out) as temporary:
         work = [(args.labels / f"{n}.npz", temporary / n, rule, summary["key"]) for n in names]
         with (

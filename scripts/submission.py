@@ -19,8 +19,11 @@ def main() -> None:
     names = json.loads(args.settings)["sequences"]
     missing = [n for n in names if not any((args.masks / n).glob("*.png"))]
     if missing:
-        raise Refusal(f"{args.masks}: no masks for {', '.join(missing)}", expected="every sequence of the split",
-                      do="run the propagate and postprocess stages for them")  # fmt: skip
+        raise Refusal(
+            f"{args.masks}: no masks for {', '.join(missing)}",
+            expected="every sequence of the split",
+            do="run the propagate and postprocess stages for them",
+        )
     with atomic(args.out) as packed, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:
             for path in sorted((args.masks / name).glob("*.png")):

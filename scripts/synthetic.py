@@ -13,9 +13,7 @@ from corrbench.rows import Rows
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--benchmark", default="synthetic-val", help="row of config/benchmarks/")
-    parser.add_argument(
-        "--rows", type=Path, nargs="*", default=[], help="further folders with benchmarks/ rows"
-    )
+    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with benchmarks/ rows")
     parser.add_argument("--out", type=Path, required=True, help="root folder to write; replaced if it exists")
     args = parser.parse_args()
 

@@ -59,11 +59,17 @@ class Davis:
     def listed(self) -> list[str]:
         """Sequence names of the split's list file, in its order. Raises Refusal when it is missing."""
         if not self.root.is_dir():
-            raise Refusal(f"{self.root}: no such folder", expected=f"the root of DAVIS-{self.year}",
-                          do="set its path under `data:` in the config")  # fmt: skip
+            raise Refusal(
+                f"{self.root}: no such folder",
+                expected=f"the root of DAVIS-{self.year}",
+                do="set its path under `data:` in the config",
+            )
         if not self.image_set.is_file():
-            raise Refusal(f"{self.image_set}: missing", expected=f"the list of the {self.split} split",
-                          do="unpack the archive again, or correct the data root")  # fmt: skip
+            raise Refusal(
+                f"{self.image_set}: missing",
+                expected=f"the list of the {self.split} split",
+                do="unpack the archive again, or correct the data root",
+            )
         names = []
         for line in self.image_set.read_text().splitlines():
             if line.strip():
@@ -77,11 +83,17 @@ class Davis:
         annotations = self._files("Annotations", name, ".png")
         if self.annotated and [p.stem for p in images] != [p.stem for p in annotations]:
             lonely = sorted({p.stem for p in images} ^ {p.stem for p in annotations})
-            raise Refusal(f"{name}: {len(images)} images and {len(annotations)} annotations; without partner: {_few(lonely)}",
-                          expected="one annotation for every frame", do="unpack the archive again")  # fmt: skip
+            raise Refusal(
+                f"{name}: {len(images)} images and {len(annotations)} annotations; without partner: {_few(lonely)}",
+                expected="one annotation for every frame",
+                do="unpack the archive again",
+            )
         if annotations[0].stem != images[0].stem:
-            raise Refusal(f"{name}: the first frame {images[0].stem} has no annotation",
-                          expected="an annotation of the first frame", do="unpack the archive again")  # fmt: skip
+            raise Refusal(
+                f"{name}: the first frame {images[0].stem} has no annotation",
+                expected="an annotation of the first frame",
+                do="unpack the archive again",
+            )
         return Sequence(name, images, annotations)
 
     def _files(self, kind: str, name: str, suffix: str) -> tuple[Path, ...]:
@@ -90,8 +102,11 @@ class Davis:
         if not files:
             parent = folder.parent
             known = [p.name for p in parent.iterdir()] if parent.is_dir() else []
-            raise Refusal(f"{folder}: no {suffix} files", expected=f"the {kind} of sequence {name}",
-                          do=f"complete the data set ({nearest(name, known)})")  # fmt: skip
+            raise Refusal(
+                f"{folder}: no {suffix} files",
+                expected=f"the {kind} of sequence {name}",
+                do=f"complete the data set ({nearest(name, known)})",
+            )
         return files
 
 
@@ -121,11 +136,17 @@ def read_ids(path: Path) -> Pixels:
         with Image.open(path) as image:
             ids = np.array(image)
     except (OSError, SyntaxError, ValueError) as error:
-        raise Refusal(f"{path}: unreadable mask ({error})", expected="a PNG that decodes",
-                      do="unpack the archive, or write the mask, again") from error  # fmt: skip
+        raise Refusal(
+            f"{path}: unreadable mask ({error})",
+            expected="a PNG that decodes",
+            do="unpack the archive, or write the mask, again",
+        ) from error
     if ids.ndim != 2:
-        raise Refusal(f"{path}: an image of {ids.shape[2]} channels", expected="one channel of object ids",
-                      do="save masks as palette or grey PNG")  # fmt: skip
+        raise Refusal(
+            f"{path}: an image of {ids.shape[2]} channels",
+            expected="one channel of object ids",
+            do="save masks as palette or grey PNG",
+        )
     return ids.astype(np.uint8)
 
 

@@ -47,7 +47,9 @@ class Diagnosis:
         out = [f"{'sequence':<22}{'frames':>7}{'objects':>9}{'size':>12}"]
         for f in self.findings:
             size = f"{f.size[1]}x{f.size[0]}" if f.frames else "-"
-            out.append(f"{f.name:<22}{f.frames:>7}{f.objects:>9}{size:>12}  {'' if not f.problems else 'WRONG'}".rstrip())
+            out.append(
+                f"{f.name:<22}{f.frames:>7}{f.objects:>9}{size:>12}  {'' if not f.problems else 'WRONG'}".rstrip()
+            )
         totals = f"{len(self.findings)} sequences, {sum(f.frames for f in self.findings)} frames, {sum(f.objects for f in self.findings)} objects"
         out += ["", totals]
         out += [f"  wrong: {p}" for p in self.problems]
@@ -65,8 +67,11 @@ class Diagnosis:
         """Raise Refusal with every problem when something is wrong."""
         if not self.healthy:
             wrong = [line for line in self.lines() if line.startswith("  wrong:")]
-            raise Refusal("the data set is not as it should be:\n  " + "\n  ".join(line.strip() for line in wrong),
-                          expected="a complete, readable data set", do="unpack the archive again, or name the part that you have as a subset")  # fmt: skip
+            raise Refusal(
+                "the data set is not as it should be:\n  " + "\n  ".join(line.strip() for line in wrong),
+                expected="a complete, readable data set",
+                do="unpack the archive again, or name the part that you have as a subset",
+            )
 
 
 def diagnose(davis: Davis, row: dict[str, Any], *, subset: bool, workers: int = 1) -> Diagnosis:
@@ -85,12 +90,18 @@ def diagnose(davis: Davis, row: dict[str, Any], *, subset: bool, workers: int = 
     single = row["scoring"] == "single-object"
     arguments = [(davis, name, single) for name in davis.sequences]
     findings = []
-    with ProcessPoolExecutor(max_workers=workers) as pool, Progress("doctor", len(arguments), unit="sequence") as bar:
+    with (
+        ProcessPoolExecutor(max_workers=workers) as pool,
+        Progress("doctor", len(arguments), unit="sequence") as bar,
+    ):
         for finding in pool.map(_examine, arguments):
             findings.append(finding)
             bar.advance(note=finding.name)
     if not subset:
-        for key, got in (("frames", sum(f.frames for f in findings)), ("objects", sum(f.objects for f in findings))):
+        for key, got in (
+            ("frames", sum(f.frames for f in findings)),
+            ("objects", sum(f.objects for f in findings)),
+        ):
             if row.get(key) is not None and got != row[key]:
                 problems.append(f"{got} {key} in all, the split has {row[key]}")
     return Diagnosis(findings, problems)
@@ -121,11 +132,15 @@ def _decode_all(sequence: Sequence, single: bool, finding: Finding) -> None:
         shape = read_image(path).shape[:2]
         finding.size = finding.size if any(finding.size) else (shape[0], shape[1])
         if shape != finding.size:
-            finding.problems.append(f"{path.name} is {shape[1]}x{shape[0]}, the first frame {finding.size[1]}x{finding.size[0]}")
+            finding.problems.append(
+                f"{path.name} is {shape[1]}x{shape[0]}, the first frame {finding.size[1]}x{finding.size[0]}"
+            )
     for i, path in enumerate(sequence.annotations):
         ids = read_annotation(path, single_object=single)
         if ids.shape != finding.size:
-            finding.problems.append(f"annotation {path.name} is {ids.shape[1]}x{ids.shape[0]}, the images {finding.size[1]}x{finding.size[0]}")
+            finding.problems.append(
+                f"annotation {path.name} is {ids.shape[1]}x{ids.shape[0]}, the images {finding.size[1]}x{finding.size[0]}"
+            )
         present = {int(v) for v in np.unique(ids)} - {0}
         if i == 0:
             finding.objects = max(present, default=0)

@@ -82,9 +82,7 @@ def _draw(image: Frame, ids: Frame, mover: Mover, t: int, frames: int) -> None:
     ids[inside] = mover.number
 
 
-def sequence_frames(
-    seed: int, *, frames: int, height: int, width: int, objects: int
-) -> list[tuple[Frame, Frame]]:
+def sequence_frames(seed: int, *, frames: int, height: int, width: int, objects: int) -> list[tuple[Frame, Frame]]:
     """One sequence as (image ``[H, W, 3]`` BGR, ids ``[H, W]``) pairs; the same for the same arguments."""
     rng = np.random.default_rng(seed)
     wide = texture(rng, max(height, width) + 8 * frames, np.array([110.0, 120.0, 115.0]))

@@ -27,5 +27,3 @@ def random_tensors(encoder: Mapping[str, Any], seed: int) -> tuple[dict[str, Ten
     if encoder["arch"] == "resnet18_hr":
         return random_resnet_hr(seed, position_map=encoder["position_map"])
     return random_resnet(encoder["arch"], seed), {}
-
-

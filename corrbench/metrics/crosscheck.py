@@ -24,8 +24,11 @@ def cross_check(davis: Davis, masks: Path, scores: list[ObjectScores], *, single
     temporary one. Raises Refusal when the package is missing or any figure differs by more than 1e-12.
     """
     if importlib.util.find_spec("davis2017") is None:
-        raise Refusal("the package davis2017-evaluation is not installed", expected="an importable module davis2017",
-                      do="install it from its repository (README, section Cross-check), or leave --cross-check out")  # fmt: skip
+        raise Refusal(
+            "the package davis2017-evaluation is not installed",
+            expected="an importable module davis2017",
+            do="install it from its repository (README, section Cross-check), or leave --cross-check out",
+        )
     from davis2017.evaluation import DAVISEvaluation  # type: ignore[import-not-found]
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,6 +67,9 @@ def cross_check(davis: Davis, masks: Path, scores: list[ObjectScores], *, single
             if not abs(statistics(values).mean - there) <= 1e-12:
                 differences.append(f"{measure}-Mean of {key}: {statistics(values).mean!r} here, {there!r} there")
     if differences:
-        raise Refusal("davis2017-evaluation gives other numbers:\n    " + "\n    ".join(differences),
-                      expected="the same numbers", do="report this with the masks; do not publish either number")  # fmt: skip
+        raise Refusal(
+            "davis2017-evaluation gives other numbers:\n    " + "\n    ".join(differences),
+            expected="the same numbers",
+            do="report this with the masks; do not publish either number",
+        )
     return f"davis2017-evaluation agrees: {len(GLOBAL_COLUMNS)} global figures and J and F of {len(scores)} objects"

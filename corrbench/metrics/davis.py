@@ -117,9 +117,7 @@ def statistics(values: Values) -> Statistics:
     """
     borders = (np.round(np.linspace(1, len(values), 5) + 1e-10) - 1).astype(np.int64)
     first, last = values[borders[0] : borders[1] + 1], values[borders[3] : borders[4] + 1]
-    return Statistics(
-        float(np.mean(values)), float(np.mean(values > 0.5)), float(np.mean(first) - np.mean(last))
-    )
+    return Statistics(float(np.mean(values)), float(np.mean(values > 0.5)), float(np.mean(first) - np.mean(last)))
 
 
 @dataclass(frozen=True)
@@ -133,9 +131,7 @@ class ObjectScores:
     contour: Values
 
 
-def evaluate(
-    davis: Davis, masks: Path, *, single_object: bool = False, workers: int = 1
-) -> list[ObjectScores]:
+def evaluate(davis: Davis, masks: Path, *, single_object: bool = False, workers: int = 1) -> list[ObjectScores]:
     """Score ``masks/<sequence>/<frame>.png`` against the annotations, one process per core.
 
     Raises Refusal when a scored frame has no mask, a mask belongs to no frame, has another size, is not one channel of
@@ -144,15 +140,20 @@ def evaluate(
     arguments = [(davis, name, masks, single_object) for name in davis.sequences]
     missing = [name for name in davis.sequences if not (masks / name).is_dir()]
     if missing:
-        raise Refusal(f"{masks}: no masks for {', '.join(missing)}", expected="a folder for every sequence",
-                      do="run the propagate and postprocess stages for them")  # fmt: skip
+        raise Refusal(
+            f"{masks}: no masks for {', '.join(missing)}",
+            expected="a folder for every sequence",
+            do="run the propagate and postprocess stages for them",
+        )
     results: list[ObjectScores] = []
     total = len(arguments)
-    with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        with Progress("evaluate", total, unit="sequence") as bar:
-            for scores in pool.map(_evaluate_sequence, arguments):
-                results.extend(scores)
-                bar.advance(note=scores[0].sequence)
+    with (
+        ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool,
+        Progress("evaluate", total, unit="sequence") as bar,
+    ):
+        for scores in pool.map(_evaluate_sequence, arguments):
+            results.extend(scores)
+            bar.advance(note=scores[0].sequence)
     return results
 
 
@@ -163,26 +164,41 @@ def _evaluate_sequence(arguments: tuple[Davis, str, Path, bool]) -> list[ObjectS
     scored = sequence.annotations[1:-1]
     lacking = [path.stem for path in scored if path.stem not in found]
     if lacking:
-        raise Refusal(f"{masks / name}: no mask for frame(s) {_few(lacking)}", expected=f"a mask for each of {len(scored)} frames",
-                      do="run the propagate and postprocess stages again")  # fmt: skip
+        raise Refusal(
+            f"{masks / name}: no mask for frame(s) {_few(lacking)}",
+            expected=f"a mask for each of {len(scored)} frames",
+            do="run the propagate and postprocess stages again",
+        )
     stray = sorted(set(found) - {path.stem for path in sequence.annotations})
     if stray:
-        raise Refusal(f"{masks / name}: mask(s) {_few(stray)} belong to no annotated frame", expected="frame names of the annotations",
-                      do="remove what is left from another run")  # fmt: skip
+        raise Refusal(
+            f"{masks / name}: mask(s) {_few(stray)} belong to no annotated frame",
+            expected="frame names of the annotations",
+            do="remove what is left from another run",
+        )
     objects = int(read_annotation(sequence.annotations[0], single_object=single_object).max())
     if objects == 0:
-        raise Refusal(f"{name}: the first annotation has no object", expected="at least one id above 0",
-                      do="check the data set with scripts/doctor.py")  # fmt: skip
+        raise Refusal(
+            f"{name}: the first annotation has no object",
+            expected="at least one id above 0",
+            do="check the data set with python -m scripts.doctor",
+        )
     values = np.empty((2, objects, len(scored)))
     for f, path in enumerate(scored):
         truth = read_annotation(path, single_object=single_object)
         guess = read_prediction(found[path.stem], single_object=single_object)
         if guess.shape != truth.shape:
-            raise Refusal(f"{found[path.stem]}: {guess.shape[1]}x{guess.shape[0]} pixels", expected=f"{truth.shape[1]}x{truth.shape[0]} as the annotation",
-                          do="write masks at annotation size")  # fmt: skip
+            raise Refusal(
+                f"{found[path.stem]}: {guess.shape[1]}x{guess.shape[0]} pixels",
+                expected=f"{truth.shape[1]}x{truth.shape[0]} as the annotation",
+                do="write masks at annotation size",
+            )
         if guess.max() > objects:
-            raise Refusal(f"{found[path.stem]}: object id {guess.max()}", expected=f"ids up to {objects}, the largest of the first annotation",
-                          do="remove ids that the first annotation does not have (255 is not ignored in predictions)")  # fmt: skip
+            raise Refusal(
+                f"{found[path.stem]}: object id {guess.max()}",
+                expected=f"ids up to {objects}, the largest of the first annotation",
+                do="remove ids that the first annotation does not have (255 is not ignored in predictions)",
+            )
         values[0, :, f], values[1, :, f] = frame_scores(truth, guess, objects)
     names = tuple(path.stem for path in scored)
     return [ObjectScores(name, i + 1, names, values[0, i], values[1, i]) for i in range(objects)]
@@ -194,8 +210,11 @@ def read_prediction(path: Path, *, single_object: bool = False) -> Pixels:
     if single_object:
         return (ids != 0).astype(np.uint8)
     if (ids == VOID).any():
-        raise Refusal(f"{path}: object id 255 (void)", expected="ids of objects; void exists in annotations only",
-                      do="save background as 0; masks of 0/255 belong to a single-object benchmark")  # fmt: skip
+        raise Refusal(
+            f"{path}: object id 255 (void)",
+            expected="ids of objects; void exists in annotations only",
+            do="save background as 0; masks of 0/255 belong to a single-object benchmark",
+        )
     return ids
 
 

@@ -67,7 +67,12 @@ def reach(window: Window) -> int:
 
 @lru_cache(maxsize=512)
 def _window_penalty(
-    shape: str, radius: int, offset: tuple[int, int], q: tuple[int, int], k: tuple[int, int], device: torch.device
+    shape: str,
+    radius: int,
+    offset: tuple[int, int],
+    q: tuple[int, int],
+    k: tuple[int, int],
+    device: torch.device,
 ) -> Tensor:
     """``[Q, R]``: 0 inside the window, -inf outside. `offset` is the first query cell seen from the first key cell."""
     dy = (torch.arange(q[0])[:, None] + offset[0]) - torch.arange(k[0])[None]  # [qh, kh]
@@ -171,6 +176,7 @@ def topk_readout(
     ``mem_efficient_batched_affinity``, VFS ``masked_attention_efficient``, DINO ``label_propagation``.
     """
     assert selection.topk is not None
+    k = selection.topk
     workspace = workspace or Workspace(query.device, threads=1)
     h, n, w, _ = keys.shape
     if window.shape == "none":  # every frame is exempt
@@ -189,7 +195,7 @@ def topk_readout(
         for frame in exempt:
             far = workspace.take("far", query, h * w, len(wide))
             torch.mm(frame.keys.flatten(0, 1), wide.t(), out=far)
-            searched.append(_best_anywhere(far.float().view(h, w, -1), selection.topk))
+            searched.append(_best_anywhere(far.float().view(h, w, -1), k))
         for tile in column:
             q = query[slice(*tile.qy), qx].flatten(0, 1)  # [Q, C]
             found: list[tuple[Tensor, Tensor, Tensor]] = []  # values, flat label rows, counts: each [Q, <=k]
@@ -272,7 +278,13 @@ def _weigh(found: list[tuple[Tensor, Tensor, Tensor]], labels: Tensor, selection
 
 
 def _readd_ties(
-    scores: Tensor, sims: Tensor, penalty: Tensor, best: Tensor, labels: Tensor, tile: Tile, selection: Selection
+    scores: Tensor,
+    sims: Tensor,
+    penalty: Tensor,
+    best: Tensor,
+    labels: Tensor,
+    tile: Tile,
+    selection: Selection,
 ) -> None:
     """Recompute, in place, the queries whose k-th candidate is tied with the next: all that reach it stay (DINO)."""
     k = selection.topk
@@ -282,7 +294,7 @@ def _readd_ties(
     tied = (best[:, k - 1] == best[:, k]).nonzero()[:, 0]
     if not len(tied):
         return
-    kh, n, kw, _ = sims.shape
+    kh, _n, kw, _ = sims.shape
     values = sims[..., tied] + penalty[tied].t().reshape(kh, 1, kw, -1)  # [kh, N, kw, M]
     keep = values >= best[tied, k - 1]
     weights = ((values - best[tied, 0]) / selection.temperature).exp_() * keep
@@ -361,9 +373,7 @@ def softmax_readout(
             for block in blocks:
                 block.logits.div_(block.per_query(total))  # now the weights
                 scores += block.read_compact() if compact else block.read()
-            out[slice(*tile.qy), slice(*tile.qx)] = scores.view(
-                tile.qy[1] - tile.qy[0], tile.qx[1] - tile.qx[0], -1
-            )
+            out[slice(*tile.qy), slice(*tile.qx)] = scores.view(tile.qy[1] - tile.qy[0], tile.qx[1] - tile.qx[0], -1)
 
     workspace.each(work, tiles(h, w, radius, size, clip=False))
     return out
@@ -390,7 +400,12 @@ class _Rectangle:
     over = (0, 2)
 
     def __init__(self, logits: Tensor, labels: Tensor, tile: Tile, radius: int) -> None:
-        self.logits, self.labels, self.tile, self.radius = logits, labels, tile, radius  # [N,Q,R], [N,kh,kw,K]
+        self.logits, self.labels, self.tile, self.radius = (
+            logits,
+            labels,
+            tile,
+            radius,
+        )  # [N,Q,R], [N,kh,kw,K]
 
     def per_query(self, values: Tensor) -> Tensor:
         return values[None, :, None]
@@ -451,7 +466,13 @@ _Block = _Rectangle | _Patches
 
 
 def search_offsets(
-    query: Tensor, key: Tensor, radius: int, dilation: int, tau: float = 1.0, *, tile_size: tuple[int, int] = TILE
+    query: Tensor,
+    key: Tensor,
+    radius: int,
+    dilation: int,
+    tau: float = 1.0,
+    *,
+    tile_size: tuple[int, int] = TILE,
 ) -> Tensor:
     """Expected displacement (dy, dx) in cells, ``[h, w, 2]``, on the grid ``dilation * [-radius .. radius]^2``.
 
@@ -465,7 +486,7 @@ def search_offsets(
             sub_query, sub_key = query[py::dilation, px::dilation], key[py::dilation, px::dilation]
             padded = torch.nn.functional.pad(sub_key, (0, 0, radius, radius, radius, radius))
             sub_out = out[py::dilation, px::dilation]
-            for column in tiles(*sub_query.shape[:2], radius, tile_size, clip=False):
+            for column in tiles(sub_query.shape[0], sub_query.shape[1], radius, tile_size, clip=False):
                 for tile in column:
                     q = sub_query[slice(*tile.qy), slice(*tile.qx)].flatten(0, 1)
                     ky = slice(tile.ky[0] + radius, tile.ky[1] + radius)
@@ -492,7 +513,7 @@ def sample_patches(maps: Tensor, tile: Tile, offset: Tensor, radius: int, *, que
     offset ``[Q, 2]`` in cells. Without `query`: the patches ``[Q, P, P, D]``. With ``query [Q, D]``: their dot products
     ``[Q, P, P]``, formed before the interpolation (it is linear), so patches of features are never built.
     """
-    h, w, d = maps.shape
+    h, w, _d = maps.shape
     device = maps.device
     qh, qw = tile.qy[1] - tile.qy[0], tile.qx[1] - tile.qx[0]
     qy = torch.arange(*tile.qy, device=device).repeat_interleave(qw)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import torch
@@ -43,7 +45,7 @@ def prepare(image: NDArray[np.uint8], sizes: Sizes, rule: Image, colour: str) ->
     """
     if not sizes.padded and sizes.network != sizes.image:
         image = cv2.resize(image, sizes.network[::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8)
-    pixels = image.astype(np.float32) / 255.0
+    pixels: NDArray[Any] = image.astype(np.float32) / 255.0
     if colour == "lab":
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2LAB)
         mean, std = LAB_MEAN, LAB_STD

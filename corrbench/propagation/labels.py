@@ -23,11 +23,17 @@ def first_labels(mask: Mask, grid: tuple[int, int], rule: Labels, *, stride: int
     when the frame shows no object, or an id that the protocol cannot hold.
     """
     if not mask.any():
-        raise Refusal("the first frame has no object: every pixel is background",
-                      expected="at least one id above 0", do="check the annotation of the first frame")  # fmt: skip
+        raise Refusal(
+            "the first frame has no object: every pixel is background",
+            expected="at least one id above 0",
+            do="check the annotation of the first frame",
+        )
     if rule.classes == "seven" and mask.max() > 6:
-        raise Refusal(f"object id {mask.max()} in the first frame", expected="ids up to 6: MAST and LIIR hold 7 classes",
-                      do="use another protocol for this sequence")  # fmt: skip
+        raise Refusal(
+            f"object id {mask.max()} in the first frame",
+            expected="ids up to 6: MAST and LIIR hold 7 classes",
+            do="use another protocol for this sequence",
+        )
     if rule.downsample == "bilinear":
         ids = [int(i) for i in np.unique(mask)]
         onehot = (mask[:, :, None] == np.array(ids, np.uint8)).astype(np.float32)
@@ -46,8 +52,11 @@ def shrink(mask: Mask, grid: tuple[int, int], rule: Labels, *, stride: int) -> M
     if rule.downsample == "stride":
         small = mask[::stride, ::stride]
         if small.shape != grid:
-            raise Refusal(f"labels taken every {stride} pixels form a {small.shape} grid, the features a {grid} grid",
-                          expected="equal grids", do="use an encoder whose grid is ceil(size / stride)")  # fmt: skip
+            raise Refusal(
+                f"labels taken every {stride} pixels form a {small.shape} grid, the features a {grid} grid",
+                expected="equal grids",
+                do="use an encoder whose grid is ceil(size / stride)",
+            )
         return np.ascontiguousarray(small)
     return np.asarray(Image.fromarray(mask).resize(grid[::-1], Image.Resampling.NEAREST))
 

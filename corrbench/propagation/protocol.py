@@ -135,8 +135,11 @@ def _build(kind: type, row: Mapping[str, Any], where: str) -> Any:
             raise Refusal(f"{where}: unknown key {key!r}", expected=nearest(key, names), do="correct the row")
     missing = sorted(names - set(row))
     if missing:
-        raise Refusal(f"{where}: missing {', '.join(missing)}", expected="every field of a protocol is stated",
-                      do="add the field, or inherit from another row with `base:`")  # fmt: skip
+        raise Refusal(
+            f"{where}: missing {', '.join(missing)}",
+            expected="every field of a protocol is stated",
+            do="add the field, or inherit from another row with `base:`",
+        )
     return kind(**row)
 
 
@@ -179,7 +182,12 @@ class Protocol:
     def from_settings(cls, settings: Mapping[str, Any]) -> Protocol:
         """Build from `propagate_settings()`. Where `decode` is left out, propagation never reads it; the same holds for
         its field `first_frame`."""
-        decode = {"upsample_to": "image", "minmax": "none", "first_frame": "decoded", **settings.get("decode", {})}
+        decode = {
+            "upsample_to": "image",
+            "minmax": "none",
+            "first_frame": "decoded",
+            **settings.get("decode", {}),
+        }
         return cls.from_row({"name": "settings", **settings, "decode": decode})
 
     def _check(self) -> None:

@@ -35,8 +35,11 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise Refusal("this job was given no GPU that torch can see", expected="a CUDA device",
-                      do="set `device: cpu`, or check the driver and CUDA_VISIBLE_DEVICES")  # fmt: skip
+        raise Refusal(
+            "this job was given no GPU that torch can see",
+            expected="a CUDA device",
+            do="set `device: cpu`, or check the driver and CUDA_VISIBLE_DEVICES",
+        )
     device = torch.device(name)
     # similarities are divided by 0.05: the rounding of TF32 would move scores
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -52,8 +55,11 @@ def encode(encoder: nn.Module, image: Tensor, protocol: Protocol) -> Tensor:
         features = encoder(image[None])[0]
     features = features.float()
     if not torch.isfinite(features).all():
-        raise Refusal("the encoder gave values that are not finite", expected="finite features",
-                      do="use precision float32, or check the weights")  # fmt: skip
+        raise Refusal(
+            "the encoder gave values that are not finite",
+            expected="finite features",
+            do="use precision float32, or check the weights",
+        )
     if protocol.features.l2_normalize:
         features = nn.functional.normalize(features, dim=0)  # eps 1e-12
     return features.permute(1, 2, 0).contiguous().to(dtype)
@@ -65,8 +71,11 @@ def _prepared(sequence: Sequence, sizes: Sizes, protocol: Protocol, colour: str)
     def load(path: Path) -> Tensor:
         image = read_image(path)
         if image.shape[:2] != sizes.image:
-            raise Refusal(f"{path}: {image.shape[1]}x{image.shape[0]} pixels", expected=f"{sizes.image[1]}x{sizes.image[0]} as the first frame",
-                          do="check the data set with scripts/doctor.py")  # fmt: skip
+            raise Refusal(
+                f"{path}: {image.shape[1]}x{image.shape[0]} pixels",
+                expected=f"{sizes.image[1]}x{sizes.image[0]} as the first frame",
+                do="check the data set with python -m scripts.doctor",
+            )
         return prepare(image, sizes, protocol.image, colour)
 
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -107,8 +116,11 @@ def propagate_sequence(
     mask = read_annotation(sequence.annotations[0], single_object=single_object)
     height, width = read_image(sequence.images[0]).shape[:2]
     if mask.shape != (height, width):
-        raise Refusal(f"{sequence.name}: the first annotation is {mask.shape[1]}x{mask.shape[0]}", expected=f"{width}x{height} as the image",
-                      do="check the data set with scripts/doctor.py")  # fmt: skip
+        raise Refusal(
+            f"{sequence.name}: the first annotation is {mask.shape[1]}x{mask.shape[0]}",
+            expected=f"{width}x{height} as the image",
+            do="check the data set with python -m scripts.doctor",
+        )
     sizes = network_size(height, width, protocol.image)
     try:
         if encoder is None:
@@ -174,9 +186,7 @@ def propagate_benchmark(
                 bar.advance(len(sequence.images), f"{sequence.name} (kept)")
                 continue
             start = time.perf_counter()
-            frames = propagate_sequence(
-                encoder, sequence, protocol, device, colour=colour, single_object=single_object
-            )
+            frames = propagate_sequence(encoder, sequence, protocol, device, colour=colour, single_object=single_object)
             with atomic(path) as temporary:
                 opening, first = next(frames)
                 with ScoreWriter(

@@ -99,8 +99,11 @@ class ScoreReader:
                 )
                 self.record: dict[str, Any] = json.loads(str(self._small(archive, "record")))
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise Refusal(f"{path}: not a readable score file ({error})", expected="a file that propagate.py wrote",
-                          do="remove it and run the propagate stage again") from error  # fmt: skip
+            raise Refusal(
+                f"{path}: not a readable score file ({error})",
+                expected="a file that propagate.py wrote",
+                do="remove it and run the propagate stage again",
+            ) from error
 
     @staticmethod
     def _small(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
@@ -119,5 +122,8 @@ class ScoreReader:
                         raise ValueError("the scores end early")
                     yield torch.from_numpy(np.frombuffer(block, dtype).reshape(shape[1:]).copy())
         except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise Refusal(f"{self.path}: damaged score file ({error})", expected="a file that propagate.py wrote",
-                          do="remove it and run the propagate stage again") from error  # fmt: skip
+            raise Refusal(
+                f"{self.path}: damaged score file ({error})",
+                expected="a file that propagate.py wrote",
+                do="remove it and run the propagate stage again",
+            ) from error

@@ -31,7 +31,9 @@ def page(config: Config, table: pd.DataFrame, papers: list[str]) -> str:
         if config.is_subset(benchmark):
             parts.append("<p class='note'>A part of the split: these numbers compare with nothing published.</p>")
         if benchmark["scoring"] == "server":
-            parts.append("<p class='note'>Scored by the evaluation server only; upload each entry's <code>submission.zip</code>.</p>")
+            parts.append(
+                "<p class='note'>Scored by the evaluation server only; upload each entry's <code>submission.zip</code>.</p>"
+            )
             continue
         parts.append(f"<img src='plots/{name}/leaderboard.png' alt='leaderboard of {name}'>")
         for protocol_hash, group in part.groupby("protocol_hash", sort=False):
@@ -44,7 +46,9 @@ def page(config: Config, table: pd.DataFrame, papers: list[str]) -> str:
         parts.append("<h3>Masks</h3>")
         for entry in (e for e in config.entries if e.benchmark["name"] == name):
             source = f"{name}/{entry.id}/overlay.png"
-            parts.append(f"<details><summary>{html.escape(entry.id)}</summary><img loading='lazy' src='{source}' alt='overlays'></details>")
+            parts.append(
+                f"<details><summary>{html.escape(entry.id)}</summary><img loading='lazy' src='{source}' alt='overlays'></details>"
+            )
     links = " ".join(f"<a href='paper/{p}.md'>{html.escape(p)}</a>" for p in papers)
     parts.append(f"<h2>Paper against reproduced</h2><p>{links}</p>")
     parts.append("<p class='note'>J&amp;F, J and F are means over objects in percent as davis2017-evaluation computes them; first and last frame are "
@@ -59,7 +63,9 @@ def _table(frame: pd.DataFrame) -> str:
         return html.escape(f"{value:.2f}" if isinstance(value, float) else str(value))
 
     head = "".join(f"<th>{html.escape(c)}</th>" for c in frame.columns)
-    body = "".join("<tr>" + "".join(f"<td>{cell(v)}</td>" for v in row) + "</tr>" for row in frame.itertuples(index=False))
+    body = "".join(
+        "<tr>" + "".join(f"<td>{cell(v)}</td>" for v in row) + "</tr>" for row in frame.itertuples(index=False)
+    )
     return f"<table><tr>{head}</tr>{body}</table>"
 
 

@@ -1,4 +1,4 @@
-""""Paper against reproduced": every published row of a benchmark beside what was measured here."""
+""" "Paper against reproduced": every published row of a benchmark beside what was measured here."""
 
 from __future__ import annotations
 

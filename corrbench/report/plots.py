@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from corrbench.report.targets import BANDS
 
@@ -28,7 +31,15 @@ def leaderboard(table: pd.DataFrame, benchmark: str) -> Figure:
     y, ticks, labels = 0.0, [], []
     for i, (protocol_hash, group) in enumerate(groups):
         names = ", ".join(dict.fromkeys(group["protocol"]))
-        axes.text(0.3, y, f"protocol {names}  ({protocol_hash})", va="center", fontsize=8.5, style="italic", color="0.3")
+        axes.text(
+            0.3,
+            y,
+            f"protocol {names}  ({protocol_hash})",
+            va="center",
+            fontsize=8.5,
+            style="italic",
+            color="0.3",
+        )
         y += 1
         for row in group.sort_values("J&F", ascending=False).to_dict("records"):
             axes.barh(y, row["J&F"], height=0.72, color=COLOURS[i % len(COLOURS)], alpha=0.8)
@@ -39,15 +50,23 @@ def leaderboard(table: pd.DataFrame, benchmark: str) -> Figure:
                 axes.barh(y, 2 * near, left=row["published"] - near, height=0.9, color="0.45", alpha=0.5, zorder=0)
                 axes.plot(row["published"], y, "D", color="black", markersize=4)
             ticks.append(y)
-            labels.append(f"{row['method']} {row['backbone']} [{row['weights']}]".replace("ResNet-", "R"))
+            labels.append(short_name(row) if row["weights"] == "none" else f"{short_name(row)} [{row['weights']}]")
             y += 1
         y += 0.45
     axes.set_yticks(ticks, labels)
     axes.set_ylim(y - 0.2, -0.6)
     axes.set_xlim(0, 100)
     axes.set_xlabel("J&F (%), higher is better; ranked only within one protocol")
-    axes.set_title(f"{benchmark}: J&F" + (" (diamond: published, bands 0.3 and 1.0)" if table["published"].notna().any() else ""))
+    axes.set_title(
+        f"{benchmark}: J&F" + (" (diamond: published, bands 0.3 and 1.0)" if table["published"].notna().any() else "")
+    )
     return figure
+
+
+def short_name(row: Mapping[Any, Any]) -> str:
+    """Method and backbone of a table row, short."""
+    backbone = "" if row["backbone"] == "none" else f" {row['backbone']}".replace("ResNet-", "R")
+    return f"{row['method']}{backbone}"
 
 
 def heat_map(by_sequence: pd.DataFrame, benchmark: str) -> Figure:
@@ -59,8 +78,16 @@ def heat_map(by_sequence: pd.DataFrame, benchmark: str) -> Figure:
     axes.set_yticks(range(rows), list(by_sequence.index))
     for i in range(rows):
         for j in range(columns):
-            value = by_sequence.iat[i, j]
-            axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if value < 60 else "black")
+            value = float(by_sequence.to_numpy()[i, j])
+            axes.text(
+                j,
+                i,
+                f"{value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if value < 60 else "black",
+            )
     figure.colorbar(image, ax=axes, label="J&F (%)", shrink=0.9)
     axes.set_title(f"{benchmark}: J&F of each sequence")
     return figure
@@ -68,7 +95,7 @@ def heat_map(by_sequence: pd.DataFrame, benchmark: str) -> Figure:
 
 def quality_against_cost(table: pd.DataFrame, benchmark: str) -> Figure:
     """J&F over frames per second (log), one marker per protocol."""
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9.5, 5), layout="constrained")
     part = table[table["fps"].notna()]
     for i, (protocol_hash, group) in enumerate(part.groupby("protocol_hash", sort=False)):
         names = ", ".join(dict.fromkeys(group["protocol"]))
@@ -83,9 +110,30 @@ def quality_against_cost(table: pd.DataFrame, benchmark: str) -> Figure:
     axes.set_ylabel("J&F (%)")
     axes.set_title(f"{benchmark}: quality against cost")
     if len(part):
-        axes.legend(title="protocol", fontsize=7, title_fontsize=8, loc="best")
+        figure.legend(title="protocol", fontsize=7, title_fontsize=8, loc="outside right upper")
     axes.grid(alpha=0.25)
+    _place_labels(axes, [(row["fps"], row["J&F"], short_name(row)) for row in part.to_dict("records")])
     return figure
+
+
+def _place_labels(axes: Axes, points: list[tuple[float, float, str]]) -> None:
+    """Write a label beside each point where it covers no other label; the first free of twelve places."""
+    figure = axes.figure
+    figure.draw_without_rendering()  # type: ignore[union-attr]
+    taken: list[Bbox] = []
+    for x, y, text in sorted(points, key=lambda p: (p[1], p[0])):
+        for step in range(12):
+            side, row = (1, -1)[step % 2], (0.4, -1.2, 1.6, -2.4, 2.8, -3.6)[step // 2]
+            label = axes.annotate(
+                text, (x, y), xytext=(6 * side, 8 * row), textcoords="offset points", fontsize=7,
+                ha="left" if side > 0 else "right",
+                arrowprops={"arrowstyle": "-", "color": "0.7", "lw": 0.5} if abs(row) > 1.3 else None,
+            )  # fmt: skip
+            box = label.get_window_extent()
+            if step == 11 or not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            label.remove()
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -65,4 +65,4 @@ def target_of(entry: Entry, targets: Iterable[Target], *, subset: bool) -> Targe
     wanted = (entry.benchmark["name"], entry.method["name"], kind, entry.protocol.hash)
     same = [t for t in targets if (t.benchmark, t.values["method"], t.values["weights"], t.protocol_hash) == wanted]
     named = [t for t in same if t.values["protocol"] == entry.protocol.name]
-    return (named or same or [None])[0]
+    return next(iter(named or same), None)

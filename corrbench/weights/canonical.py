@@ -42,26 +42,36 @@ def content_hash(weights: Weights) -> str:
 def save_weights(path: Path, weights: Weights) -> None:
     """Write the file atomically."""
     with atomic(path) as temporary:
-        torch.save(
-            {"state_dict": weights.state_dict, "extra": weights.extra, "meta": weights.meta}, temporary
-        )
+        torch.save({"state_dict": weights.state_dict, "extra": weights.extra, "meta": weights.meta}, temporary)
 
 
 def load_weights(path: Path) -> Weights:
     """Read a canonical file. Raises Refusal when it is missing, unreadable, not canonical or altered."""
     if not path.is_file():
-        raise Refusal(f"{path}: no such weights file", expected="a file that convert.py wrote",
-                      do="run the convert stage, or correct the path")  # fmt: skip
+        raise Refusal(
+            f"{path}: no such weights file",
+            expected="a file that convert.py wrote",
+            do="run the convert stage, or correct the path",
+        )
     try:
         raw = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise Refusal(f"{path}: not a readable weights file ({str(error).splitlines()[0]})",
-                      expected="a file that convert.py wrote", do="convert the checkpoint again") from error  # fmt: skip
+        raise Refusal(
+            f"{path}: not a readable weights file ({str(error).splitlines()[0]})",
+            expected="a file that convert.py wrote",
+            do="convert the checkpoint again",
+        ) from error
     if not isinstance(raw, dict) or set(raw) != {"state_dict", "extra", "meta"}:
-        raise Refusal(f"{path}: not in the canonical format", expected="the entries state_dict, extra and meta",
-                      do="convert it first: python scripts/convert.py --help")  # fmt: skip
+        raise Refusal(
+            f"{path}: not in the canonical format",
+            expected="the entries state_dict, extra and meta",
+            do="convert it first: python -m scripts.convert --help",
+        )
     weights = Weights(raw["state_dict"], raw["extra"], raw["meta"])
     if content_hash(weights) != weights.meta["sha256"]:
-        raise Refusal(f"{path}: the tensors do not have the hash that the file records",
-                      expected=weights.meta["sha256"], do="convert the checkpoint again")  # fmt: skip
+        raise Refusal(
+            f"{path}: the tensors do not have the hash that the file records",
+            expected=weights.meta["sha256"],
+            do="convert the checkpoint again",
+        )
     return weights

@@ -28,18 +28,26 @@ def read_checkpoint(path: Path, *, trust_pickle: bool = False) -> Any:
     `trust_pickle` opens anything, and therefore runs any code in it: only for a file whose origin is known.
     """
     if not path.is_file():
-        raise Refusal(f"{path}: no such checkpoint file", expected="the checkpoint named in the config",
-                      do="correct the path, or let the download rule fetch it")  # fmt: skip
+        raise Refusal(
+            f"{path}: no such checkpoint file",
+            expected="the checkpoint named in the config",
+            do="correct the path, or let the download rule fetch it",
+        )
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
-        raise Refusal(f"{path}: holds more than tensors and plain data ({str(error).splitlines()[0]})",
-                      expected="a checkpoint that torch opens with weights_only=True",
-                      do="if you trust its origin, set `trust_pickle: true` for this file in the config") from error  # fmt: skip
+        raise Refusal(
+            f"{path}: holds more than tensors and plain data ({str(error).splitlines()[0]})",
+            expected="a checkpoint that torch opens with weights_only=True",
+            do="if you trust its origin, set `trust_pickle: true` for this file in the config",
+        ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise Refusal(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})",
-                      expected="a file that torch.save wrote", do="download it again") from error  # fmt: skip
+        raise Refusal(
+            f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})",
+            expected="a file that torch.save wrote",
+            do="download it again",
+        ) from error
 
 
 def tensors_of(raw: Any, path: Path) -> tuple[dict[str, Tensor], str | None]:
@@ -52,13 +60,14 @@ def tensors_of(raw: Any, path: Path) -> tuple[dict[str, Tensor], str | None]:
         flat = {str(k): v for k, v in raw.items() if torch.is_tensor(v)}
         if flat:
             return flat, None
-    raise Refusal(f"{path}: no tensors found", expected="tensors at the top level or under `model` or `state_dict`",
-                  do="check that this is a checkpoint of a model")  # fmt: skip
+    raise Refusal(
+        f"{path}: no tensors found",
+        expected="tensors at the top level or under `model` or `state_dict`",
+        do="check that this is a checkpoint of a model",
+    )
 
 
-def rename(
-    tensors: Mapping[str, Tensor], family: Family
-) -> tuple[dict[str, Tensor], dict[str, Tensor], Counter[str]]:
+def rename(tensors: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Tensor], dict[str, Tensor], Counter[str]]:
     """Sort the keys of a file by the family's rules: encoder tensors, extra tensors, counts of dropped keys by reason."""
     taken: dict[str, Tensor] = {}
     extra: dict[str, Tensor] = {}
@@ -71,8 +80,11 @@ def rename(
             if found:
                 name = found[0].expand(found[1])
                 if name in origin:
-                    raise Refusal(f"keys {origin[name]!r} and {key!r} both become {name!r}", expected="one source per tensor",
-                                  do="remove the duplicate from the checkpoint")  # fmt: skip
+                    raise Refusal(
+                        f"keys {origin[name]!r} and {key!r} both become {name!r}",
+                        expected="one source per tensor",
+                        do="remove the duplicate from the checkpoint",
+                    )
                 origin[name] = key
                 target[name] = value
                 break
@@ -83,8 +95,11 @@ def rename(
             else:
                 dropped[reason] += 1
     if unknown:
-        raise Refusal(f"{len(unknown)} unexpected key(s) in a {family.name} checkpoint: {_few(unknown)}",
-                      expected="only keys that the family's rules name", do="check the origin of the file")  # fmt: skip
+        raise Refusal(
+            f"{len(unknown)} unexpected key(s) in a {family.name} checkpoint: {_few(unknown)}",
+            expected="only keys that the family's rules name",
+            do="check the origin of the file",
+        )
     return taken, extra, dropped
 
 
@@ -95,17 +110,13 @@ def architecture(taken: Mapping[str, Tensor], family: Family) -> str:
     return "resnet50" if "layer1.0.conv3.weight" in taken else "resnet18"
 
 
-def expected_shapes(
-    arch: str, *, position_map: bool = False
-) -> tuple[dict[str, torch.Size], dict[str, torch.Size]]:
+def expected_shapes(arch: str, *, position_map: bool = False) -> tuple[dict[str, torch.Size], dict[str, torch.Size]]:
     """Names and shapes that the encoder needs: state dict and extra."""
     state, extra = random_tensors({"arch": arch, "position_map": position_map}, 0)
     return {k: v.shape for k, v in state.items()}, {k: v.shape for k, v in extra.items()}
 
 
-def check(
-    taken: dict[str, Tensor], extra: Mapping[str, Tensor], arch: str, *, position_map: bool
-) -> dict[str, Any]:
+def check(taken: dict[str, Tensor], extra: Mapping[str, Tensor], arch: str, *, position_map: bool) -> dict[str, Any]:
     """Demand every tensor of the architecture in its shape, finite, with positive variances.
 
     Two gaps are allowed, each only as a whole: the BN counters of old files (filled with 0) and layer4 (the test
@@ -127,24 +138,39 @@ def check(
         missing -= counters
     missing |= set(outside) - set(extra)
     if missing:
-        raise Refusal(f"{len(missing)} missing key(s) of {arch}: {_few(sorted(missing))}",
-                      expected="every tensor of the encoder", do="check the origin of the file; nothing is left random")  # fmt: skip
+        raise Refusal(
+            f"{len(missing)} missing key(s) of {arch}: {_few(sorted(missing))}",
+            expected="every tensor of the encoder",
+            do="check the origin of the file; nothing is left random",
+        )
     unexpected = sorted(set(taken) - set(wanted))
     if unexpected:
-        raise Refusal(f"{len(unexpected)} unexpected key(s) for {arch}: {_few(unexpected)}",
-                      expected="only tensors of the encoder", do="check the architecture of the checkpoint")  # fmt: skip
+        raise Refusal(
+            f"{len(unexpected)} unexpected key(s) for {arch}: {_few(unexpected)}",
+            expected="only tensors of the encoder",
+            do="check the architecture of the checkpoint",
+        )
     for name, shape in {**wanted, **outside}.items():
         value = taken.get(name, extra.get(name))
         if value is not None and value.shape != shape:
-            raise Refusal(f"{name} has shape {tuple(value.shape)}", expected=f"{tuple(shape)} in a {arch}",
-                          do="check that the checkpoint belongs to this method")  # fmt: skip
+            raise Refusal(
+                f"{name} has shape {tuple(value.shape)}",
+                expected=f"{tuple(shape)} in a {arch}",
+                do="check that the checkpoint belongs to this method",
+            )
     for name, value in {**taken, **extra}.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise Refusal(f"{name} holds values that are not finite", expected="finite numbers",
-                          do="the file is damaged or its training diverged: get another")  # fmt: skip
+            raise Refusal(
+                f"{name} holds values that are not finite",
+                expected="finite numbers",
+                do="the file is damaged or its training diverged: get another",
+            )
         if name.endswith("running_var") and not (value > 0).all():
-            raise Refusal(f"{name} holds variances that are not positive", expected="positive variances",
-                          do="the file is damaged: get another")  # fmt: skip
+            raise Refusal(
+                f"{name} holds variances that are not positive",
+                expected="positive variances",
+                do="the file is damaged: get another",
+            )
     return {"matched": len(taken) - filled, "counters_filled": filled, "layer4": layer4}
 
 
@@ -166,13 +192,19 @@ def convert(
     try:
         found = detect(tensors, container)
         if family is not None and found.name != family:
-            raise Refusal(f"a {found.name} checkpoint", expected=f"a {family} checkpoint for the method {method}",
-                          do="name the method that this file belongs to")  # fmt: skip
+            raise Refusal(
+                f"a {found.name} checkpoint",
+                expected=f"a {family} checkpoint for the method {method}",
+                do="name the method that this file belongs to",
+            )
         taken, extra, dropped = rename(tensors, found)
         arch = architecture(taken, found)
         if arch != encoder["arch"]:
-            raise Refusal(f"weights of a {arch}", expected=f"weights of a {encoder['arch']} for the method {method}",
-                          do="name the method that this file belongs to")  # fmt: skip
+            raise Refusal(
+                f"weights of a {arch}",
+                expected=f"weights of a {encoder['arch']} for the method {method}",
+                do="name the method that this file belongs to",
+            )
         position_map = bool(encoder.get("position_map", False))
         counts = check(taken, extra, arch, position_map=position_map)
     except Refusal as refusal:
@@ -204,8 +236,7 @@ def random_weights(encoder: Mapping[str, Any], *, method: str, seed: int) -> Wei
 def _finish(state: Mapping[str, Tensor], extra: Mapping[str, Tensor], meta: dict[str, Any]) -> Weights:
     def clean(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {
-            k: (v.float() if v.is_floating_point() else v).detach().cpu().clone()
-            for k, v in sorted(tensors.items())
+            k: (v.float() if v.is_floating_point() else v).detach().cpu().clone() for k, v in sorted(tensors.items())
         }
 
     weights = Weights(clean(state), clean(extra), meta)

@@ -35,8 +35,11 @@ def download(
         except (requests.RequestException, OSError, _Short) as error:
             failures.append(f"{address}: {error}")
     else:
-        raise Refusal(f"{target.name} could not be downloaded:\n    " + "\n    ".join(failures),
-                      expected="one of its addresses to answer", do=f"run again (what came is kept), or place the file at {target} yourself")  # fmt: skip
+        raise Refusal(
+            f"{target.name} could not be downloaded:\n    " + "\n    ".join(failures),
+            expected="one of its addresses to answer",
+            do=f"run again (what came is kept), or place the file at {target} yourself",
+        )
     warning = None
     if claim:
         actual = file_hash(part, claim["algorithm"])
@@ -44,7 +47,9 @@ def download(
             message = f"{target.name}: {claim['algorithm']} is {actual}, published is {claim['value']}"
             if claim.get("on_mismatch", "refuse") != "warn":
                 part.unlink()
-                raise Refusal(message, expected="the published hash", do="do not use this file: it was altered or replaced")  # fmt: skip
+                raise Refusal(
+                    message, expected="the published hash", do="do not use this file: it was altered or replaced"
+                )
             warning = message
     part.replace(target)
     return warning
@@ -71,7 +76,10 @@ def _fetch(address: str, part: Path, size: int | None) -> None:
             start = 0
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length else size
-        with part.open("ab" if resumed else "wb") as file, Progress(part.stem, total, unit="B", done=start) as bar:
+        with (
+            part.open("ab" if resumed else "wb") as file,
+            Progress(part.stem, total, unit="B", done=start) as bar,
+        ):
             for block in answer.iter_content(1 << 20):
                 file.write(block)
                 bar.advance(len(block))

@@ -146,10 +146,16 @@ def detect(keys: Iterable[str], container: str | None) -> Family:
     sample = ", ".join(keys[:4]) or "no tensors"
     names = ", ".join(f.name for f in (fitting or FAMILIES))
     if fitting:
-        raise Refusal(f"the keys of {place} fit several checkpoint families: {names}", expected="exactly one",
-                      do="export only the encoder under its own names")  # fmt: skip
-    raise Refusal(f"the keys of {place} fit no known checkpoint family; they begin {sample}",
-                  expected=f"one of {names}", do="add a family to corrbench/weights/families.py")  # fmt: skip
+        raise Refusal(
+            f"the keys of {place} fit several checkpoint families: {names}",
+            expected="exactly one",
+            do="export only the encoder under its own names",
+        )
+    raise Refusal(
+        f"the keys of {place} fit no known checkpoint family; they begin {sample}",
+        expected=f"one of {names}",
+        do="add a family to corrbench/weights/families.py",
+    )
 
 
 def family(name: str) -> Family:
@@ -157,5 +163,8 @@ def family(name: str) -> Family:
     for candidate in FAMILIES:
         if candidate.name == name:
             return candidate
-    raise Refusal(f"unknown checkpoint family {name!r}", expected=nearest(name, [f.name for f in FAMILIES]),
-                  do="correct `family:` in the method's row")  # fmt: skip
+    raise Refusal(
+        f"unknown checkpoint family {name!r}",
+        expected=nearest(name, [f.name for f in FAMILIES]),
+        do="correct `family:` in the method's row",
+    )

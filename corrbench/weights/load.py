@@ -27,12 +27,18 @@ def load_encoder(encoder: Mapping[str, Any], files: Sequence[Path], device: torc
     (path,) = files
     weights = load_weights(path)
     if weights.meta["arch"] != encoder["arch"]:
-        raise Refusal(f"{path}: weights of a {weights.meta['arch']}", expected=f"weights of a {encoder['arch']}",
-                      do="name the method that these weights belong to")  # fmt: skip
+        raise Refusal(
+            f"{path}: weights of a {weights.meta['arch']}",
+            expected=f"weights of a {encoder['arch']}",
+            do="name the method that these weights belong to",
+        )
     net = build(encoder)
     try:
         net.load_weights(weights.state_dict, weights.extra)
     except RuntimeError as error:
-        raise Refusal(f"{path}: {str(error).splitlines()[-1].strip()}", expected=f"the tensors of {encoder}",
-                      do="use a checkpoint that holds every layer of this encoder") from error  # fmt: skip
+        raise Refusal(
+            f"{path}: {str(error).splitlines()[-1].strip()}",
+            expected=f"the tensors of {encoder}",
+            do="use a checkpoint that holds every layer of this encoder",
+        ) from error
     return net.to(device).eval().requires_grad_(False)

@@ -6,8 +6,8 @@ from corrbench.entries import Config, WeightsId
 from corrbench.errors import Refusal
 from corrbench.files import canonical_json, digest
 from corrbench.provenance import code_version
+from corrbench.report.targets import target_files
 from corrbench.workflow import data_stamp, gpu_count
-
 
 try:
     CONFIG = Config(dict(config))
@@ -15,11 +15,17 @@ except Refusal as refusal:
     raise WorkflowError(f"refused: {refusal}") from None
 
 RESULTS = str(CONFIG.results)
-SCRIPTS = str(ROOT / "scripts")
 SYNTHETIC = [b["name"] for b in CONFIG.all_benchmarks() if b["data"] == "synthetic"]
 SCORED = [e for e in CONFIG.entries if e.benchmark["scoring"] != "server"]
 PACKED = [e for e in CONFIG.entries if e.benchmark["scoring"] == "server"]
 GPUS = {"auto": min(gpu_count(), 1), "cuda": 1, "cpu": 0}[CONFIG.values["device"]]
+
+BENCHMARKS = list(dict.fromkeys(e.benchmark["name"] for e in SCORED))
+REPORT = [
+    f"{RESULTS}/table.csv",
+    f"{RESULTS}/report.html",
+    *(f"{RESULTS}/{e.benchmark['name']}/{e.id}/submission.zip" for e in PACKED),
+]
 
 
 wildcard_constraints:
@@ -50,6 +56,29 @@ def postprocess_settings(wildcards):
 def weights_settings(wildcards):
     row = CONFIG.methods.get(wildcards.method, "target")
     return canonical_json({"encoder": row["encoder"], "released": row.get("released")})
+
+
+def checkpoint_file(wildcards):
+    if wildcards.source == "released":
+        name = CONFIG.methods.get(wildcards.method, "target")["released"]["file"]
+        return f"{RESULTS}/downloads/{wildcards.method}/{name}"
+    return CONFIG.values["files"][wildcards.source]["path"]
+
+
+def checkpoint_flags(wildcards):
+    if wildcards.source == "released":
+        return []
+    trust = CONFIG.values["files"][wildcards.source]["trust_pickle"]
+    return ["--any-family", *(["--trust-pickle"] if trust else [])]
+
+
+def entry_weights(wildcards):
+    entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
+    return [f"{RESULTS}/weights/{w.path}/weights.pt" for w in entry.weights]
+
+
+def of_entries(entries, name):
+    return [f"{RESULTS}/{e.benchmark['name']}/{e.id}/{name}" for e in entries]
 
 
 # Functions with an `input` argument are not recorded by Snakemake: a data set that moves, or a config whose relevant

@@ -6,16 +6,16 @@ rule synthetic:
         directory(f"{RESULTS}/data/{{benchmark}}"),
     log:
         f"{RESULTS}/logs/synthetic/{{benchmark}}.log",
-    conda:
-        "../../envs/corrbench.yaml"
     wildcard_constraints:
         benchmark="|".join(SYNTHETIC) or "none",
+    conda:
+        "../../envs/corrbench.yaml"
     params:
         settings=lambda w: canonical_json(benchmark_row(w)),
         rows=lambda w, input: CONFIG.values["rows"],
         code=code_version("scripts/synthetic.py"),
     shell:
-        "python {SCRIPTS}/synthetic.py --benchmark {wildcards.benchmark} --rows {params.rows:q} --out {output:q}"
+        "python -m scripts.synthetic --benchmark {wildcards.benchmark} --rows {params.rows:q} --out {output:q}"
         " > {log:q} 2>&1"
 
 
@@ -46,5 +46,5 @@ rule doctor:
         out=lambda w, output: str(Path(output.inputs).parent),
         code=code_version("scripts/doctor.py"),
     shell:
-        "python {SCRIPTS}/doctor.py --settings {params.settings:q} --root {params.root:q} --out {params.out:q}"
+        "python -m scripts.doctor --settings {params.settings:q} --root {params.root:q} --out {params.out:q}"
         " --workers {threads} > {log:q} 2>&1"

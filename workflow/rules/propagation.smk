@@ -1,11 +1,6 @@
 """Label propagation, decoding and scores: one job per entry and stage."""
 
 
-def entry_weights(wildcards):
-    entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
-    return [f"{RESULTS}/weights/{w.path}/weights.pt" for w in entry.weights]
-
-
 rule propagate:
     input:
         weights=entry_weights,
@@ -29,8 +24,8 @@ rule propagate:
         device=lambda w, input: CONFIG.values["device"],
         code=code_version("scripts/propagate.py"),
     shell:
-        "python {SCRIPTS}/gpu_slot.py {resources.gpu} --"
-        " python {SCRIPTS}/propagate.py --entry {wildcards.entry} --settings {params.settings:q}"
+        "python -m scripts.gpu_slot {resources.gpu} --"
+        " python -m scripts.propagate --entry {wildcards.entry} --settings {params.settings:q}"
         " --weights {input.weights:q} --data {input.data:q} --root {params.root:q} --labels {params.labels:q}"
         " --out {output:q} --device {params.device} --threads {threads} > {log:q} 2>&1"
 
@@ -53,7 +48,7 @@ rule postprocess:
         labels=lambda w, input: str(Path(input[0]).parent / "labels"),
         code=code_version("scripts/postprocess.py"),
     shell:
-        "python {SCRIPTS}/postprocess.py --propagation {input:q} --labels {params.labels:q}"
+        "python -m scripts.postprocess --propagation {input:q} --labels {params.labels:q}"
         " --settings {params.settings:q} --out {output:q} --workers {threads} > {log:q} 2>&1"
 
 
@@ -70,7 +65,7 @@ rule submission:
         settings=benchmark_settings,
         code=code_version("scripts/submission.py"),
     shell:
-        "python {SCRIPTS}/submission.py --masks {input:q} --settings {params.settings:q} --out {output:q}"
+        "python -m scripts.submission --masks {input:q} --settings {params.settings:q} --out {output:q}"
         " > {log:q} 2>&1"
 
 
@@ -98,6 +93,6 @@ rule evaluate:
         out=lambda w, output: str(Path(output.scores).parent),
         code=code_version("scripts/evaluate.py"),
     shell:
-        "python {SCRIPTS}/evaluate.py --data {input.data:q} --root {params.root:q} --masks {input.masks:q}"
+        "python -m scripts.evaluate --data {input.data:q} --root {params.root:q} --masks {input.masks:q}"
         " --propagation {input.propagation:q} --settings {params.settings:q} --out {params.out:q}"
         " --workers {threads} > {log:q} 2>&1"

@@ -1,23 +1,9 @@
 """Table, plots, overlays, paper tables and the page that shows them."""
 
-from corrbench.report.targets import target_files
-
 
 localrules:
     table,
     report,
-
-
-BENCHMARKS = list(dict.fromkeys(e.benchmark["name"] for e in SCORED))
-REPORT = [
-    f"{RESULTS}/table.csv",
-    f"{RESULTS}/report.html",
-    *(f"{RESULTS}/{e.benchmark['name']}/{e.id}/submission.zip" for e in PACKED),
-]
-
-
-def of_entries(entries, name):
-    return [f"{RESULTS}/{e.benchmark['name']}/{e.id}/{name}" for e in entries]
 
 
 rule table:
@@ -37,7 +23,7 @@ rule table:
         entries=digest([[*e.key, e.hash] for e in CONFIG.entries]),
         code=code_version("scripts/table.py"),
     shell:
-        "python {SCRIPTS}/table.py --config {params.config:q} --csv {output.csv:q} --markdown {output.markdown:q}"
+        "python -m scripts.table --config {params.config:q} --csv {output.csv:q} --markdown {output.markdown:q}"
         " > {log:q} 2>&1"
 
 
@@ -49,9 +35,7 @@ rule plots:
             "scores/scores.json",
         ),
     output:
-        multiext(
-            f"{RESULTS}/plots/{{benchmark}}/leaderboard", ".png", ".svg"
-        ),
+        multiext(f"{RESULTS}/plots/{{benchmark}}/leaderboard", ".png", ".svg"),
         multiext(f"{RESULTS}/plots/{{benchmark}}/sequences", ".png", ".svg"),
         multiext(f"{RESULTS}/plots/{{benchmark}}/cost", ".png", ".svg"),
     log:
@@ -66,7 +50,7 @@ rule plots:
         out=lambda w, output: str(Path(output[0]).parent),
         code=code_version("scripts/plots.py"),
     shell:
-        "python {SCRIPTS}/plots.py --config {params.config:q} --table {input.table:q} --benchmark {wildcards.benchmark}"
+        "python -m scripts.plots --config {params.config:q} --table {input.table:q} --benchmark {wildcards.benchmark}"
         " --out {params.out:q} > {log:q} 2>&1"
 
 
@@ -87,7 +71,7 @@ rule overlays:
         root=data_root,
         code=code_version("scripts/overlays.py"),
     shell:
-        "python {SCRIPTS}/overlays.py --data {input.data:q} --root {params.root:q} --masks {input.masks:q}"
+        "python -m scripts.overlays --data {input.data:q} --root {params.root:q} --masks {input.masks:q}"
         " --title {wildcards.entry:q} --out {output:q} > {log:q} 2>&1"
 
 
@@ -112,5 +96,5 @@ rule report:
         config=whole_config,
         code=code_version("scripts/report.py"),
     shell:
-        "python {SCRIPTS}/report.py --config {params.config:q} --table {input.table:q} --paper {output.paper:q}"
+        "python -m scripts.report --config {params.config:q} --table {input.table:q} --paper {output.paper:q}"
         " --page {output.page:q} > {log:q} 2>&1"

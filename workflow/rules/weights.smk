@@ -18,22 +18,8 @@ rule download:
         ),
         rows=lambda w, input: CONFIG.values["rows"],
     shell:
-        "python {SCRIPTS}/download.py --method {wildcards.method} --rows {params.rows:q} --out {output:q}"
+        "python -m scripts.download --method {wildcards.method} --rows {params.rows:q} --out {output:q}"
         " > {log:q} 2>&1"
-
-
-def checkpoint_file(wildcards):
-    if wildcards.source == "released":
-        name = CONFIG.methods.get(wildcards.method, "target")["released"]["file"]
-        return f"{RESULTS}/downloads/{wildcards.method}/{name}"
-    return CONFIG.values["files"][wildcards.source]["path"]
-
-
-def checkpoint_flags(wildcards):
-    if wildcards.source == "released":
-        return []
-    trust = CONFIG.values["files"][wildcards.source]["trust_pickle"]
-    return ["--any-family", *(["--trust-pickle"] if trust else [])]
 
 
 rule convert:
@@ -44,10 +30,10 @@ rule convert:
         report=f"{RESULTS}/weights/{{method}}/{{source}}/report.json",
     log:
         f"{RESULTS}/logs/convert/{{method}}.{{source}}.log",
-    conda:
-        "../../envs/corrbench.yaml"
     wildcard_constraints:
         source="|".join(["released", *CONFIG.values["files"]]),
+    conda:
+        "../../envs/corrbench.yaml"
     resources:
         mem_mb=4000,
         runtime=10,
@@ -56,7 +42,7 @@ rule convert:
         flags=checkpoint_flags,
         code=code_version("scripts/convert.py"),
     shell:
-        "python {SCRIPTS}/convert.py --method {wildcards.method} --settings {params.settings:q}"
+        "python -m scripts.convert --method {wildcards.method} --settings {params.settings:q}"
         " --checkpoint {input:q} {params.flags} --out {output.weights:q} > {log:q} 2>&1"
 
 
@@ -66,10 +52,10 @@ rule random_weights:
         report=f"{RESULTS}/weights/{{method}}/{{source}}/report.json",
     log:
         f"{RESULTS}/logs/convert/{{method}}.{{source}}.log",
-    conda:
-        "../../envs/corrbench.yaml"
     wildcard_constraints:
         source=r"random\d*",
+    conda:
+        "../../envs/corrbench.yaml"
     resources:
         mem_mb=2000,
         runtime=10,
@@ -78,5 +64,5 @@ rule random_weights:
         seed=lambda w: WeightsId(w.method, w.source).seed,
         code=code_version("scripts/convert.py"),
     shell:
-        "python {SCRIPTS}/convert.py --method {wildcards.method} --settings {params.settings:q}"
+        "python -m scripts.convert --method {wildcards.method} --settings {params.settings:q}"
         " --seed {params.seed} --out {output.weights:q} > {log:q} 2>&1"

@@ -1,0 +1,48 @@
+# make demo    the whole pipeline on synthetic data, CPU, minutes
+# make test    lint and tests
+# make lint    ruff, mypy, snakefmt, snakemake --lint
+# PYTHON=python3.12 make demo    another interpreter for the environment
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+SHELL := /bin/bash
+
+.PHONY: demo test lint format bench clean-demo
+
+$(BIN)/.installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
+	touch $@
+
+demo: $(BIN)/.installed
+	snakemake --cores all --configfile config/demo.yaml --quiet rules
+	@echo
+	@cat results/demo/table.md
+	@echo "page      results/demo/report.html"
+	@echo "table     results/demo/table.csv (and table.md)"
+	@echo "plots     results/demo/plots/synthetic-val/"
+	@echo "overlays  results/demo/synthetic-val/<entry>/overlay.png"
+	@echo "papers    results/demo/paper/"
+
+test: lint
+	pytest
+
+lint: $(BIN)/.installed
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --lint --configfile config/demo.yaml
+
+format: $(BIN)/.installed
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+bench: $(BIN)/.installed
+	python benchmarks/propagation.py
+	python benchmarks/metrics.py
+
+clean-demo:
+	rm -rf results/demo
