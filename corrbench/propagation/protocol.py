@@ -198,6 +198,11 @@ class Protocol:
             refuse(f"image.size {self.image.size} without image.pixels", "a number of pixels")
         if self.selection.topk is None and self.selection.keep_ties:
             refuse("selection.keep_ties without selection.topk", "keep_ties only together with a top-k")
+        if self.selection.keep_ties and (self.window.exempt_long_term or self.context.first_frame_repeats != "never"):
+            refuse(
+                "selection.keep_ties with exempt or repeated frames",
+                "exempt_long_term: false and first_frame_repeats: never",
+            )
         windowed_softmax = self.selection.topk is None
         if (self.readout.compact or self.window.search) and not (windowed_softmax and self.window.shape == "square"):
             refuse("readout.compact or window.search with a top-k or without a square window",

@@ -1,0 +1,59 @@
+"""Shared fixtures: the checkout, tiny data sets, the optional real data."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+SHARED = Path(os.environ.get("CORRBENCH_SHARED", ROOT.parent / "shared" / "data"))
+
+from corrbench.datasets.davis import Davis, open_davis  # noqa: E402
+from corrbench.datasets.synthetic import write_davis  # noqa: E402
+from corrbench.propagation.protocol import Protocol  # noqa: E402
+from corrbench.rows import Rows  # noqa: E402
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "realdata" in item.keywords and not SHARED.is_dir():
+            item.add_marker(pytest.mark.skip(reason=f"no real data at {SHARED} (CORRBENCH_SHARED)"))
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Root of the real data parts."""
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def protocols() -> Rows:
+    return Rows([ROOT / "config"], "protocols", "protocol")
+
+
+@pytest.fixture(scope="session")
+def methods() -> Rows:
+    return Rows([ROOT / "config"], "methods", "method")
+
+
+@pytest.fixture(scope="session")
+def protocol(protocols):
+    """Build a protocol row by name."""
+    return lambda name: Protocol.from_row(protocols.get(name, "test"))
+
+
+TINY = {"frames": 6, "height": 48, "width": 80, "seed": 0}
+TINY_ROW = {"name": "tiny", "year": 2017, "split": "val", "resolution": "480p", "scoring": "multi-object", "frames": 12, "objects": 4}  # fmt: skip
+
+
+@pytest.fixture
+def tiny_davis(tmp_path) -> Davis:
+    """A fresh DAVIS-2017-style folder: `three` (3 objects) and `one` (1 object), 6 frames of 80x48."""
+    root = tmp_path / "DAVIS"
+    write_davis(root, ["three", "one"], split="val", **TINY)
+    return open_davis(root, dict(TINY_ROW), ["three", "one"])

@@ -1,0 +1,221 @@
+"""Whole sequences: streaming, resume, refusals, and the reference output of CRW on a real video."""
+
+import resource
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+
+from corrbench.datasets.davis import Sequence
+from corrbench.encoders.build import build
+from corrbench.errors import Refusal
+from corrbench.files import read_json
+from corrbench.propagation.decode import decode
+from corrbench.propagation.run import encode, pick_device, propagate_benchmark, propagate_sequence
+from corrbench.propagation.scoremaps import ScoreReader
+from corrbench.weights.canonical import save_weights
+from corrbench.weights.convert import convert
+from corrbench.weights.load import load_encoder
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def random_net(methods):
+    torch.manual_seed(0)
+    return build(methods.get("random-r18", "test")["encoder"]).eval()
+
+
+@pytest.mark.parametrize("name", ["crw", "vfs-r18", "dino", "mast", "liir", "liir-momen-compact"])
+def test_every_protocol_runs_and_rows_sum_to_one(name, protocol, tiny_davis, methods):
+    torch.manual_seed(0)
+    row = "random-hr" if name.startswith(("mast", "liir")) else "random-r18"
+    encoder = methods.get(row, "test")["encoder"]
+    net = build(encoder).eval()
+    sequence = tiny_davis.sequence("three")
+    rules = protocol(name)
+    frames = list(propagate_sequence(net, sequence, rules, CPU, colour=encoder["colour"]))
+    assert len(frames) == len(sequence.images)
+    for opening, scores in frames:
+        mask = decode(scores.permute(2, 0, 1), opening.ids, opening.sizes, rules.decode)
+        assert mask.shape == (48, 80) and mask.max() <= 3
+        if rules.selection.topk:
+            torch.testing.assert_close(scores.sum(-1), torch.ones(scores.shape[:2]), atol=1e-5, rtol=0)
+
+
+def test_identity_copies_the_first_mask(protocol, tiny_davis):
+    rules = protocol("identity")
+    for opening, scores in propagate_sequence(None, tiny_davis.sequence("three"), rules, CPU):
+        mask = decode(scores.permute(2, 0, 1), opening.ids, opening.sizes, rules.decode)
+        assert np.array_equal(mask, opening.mask)
+
+
+def test_a_cut_off_run_goes_on_where_it_stopped(protocol, tiny_davis, random_net, tmp_path):
+    rules, folder, record = protocol("crw"), tmp_path / "labels", {"settings": 1}
+    first = propagate_benchmark(random_net, tiny_davis, rules, CPU, folder, record=record)
+    kept = (folder / "three.npz").stat().st_mtime_ns
+    (folder / "one.npz").unlink()
+    (folder / ".one.1.tmp.npz").write_bytes(b"half")  # what a killed job leaves: not a result
+    again = propagate_benchmark(random_net, tiny_davis, rules, CPU, folder, record=record)
+    assert (folder / "three.npz").stat().st_mtime_ns == kept
+    assert again["frames"] == first["frames"] == 12
+    other = propagate_benchmark(random_net, tiny_davis, rules, CPU, folder, record={"settings": 2})
+    assert (folder / "three.npz").stat().st_mtime_ns != kept, "other settings: computed anew"
+    assert other["key"] != first["key"]
+    assert ScoreReader(folder / "three.npz").record["settings"] == 2
+
+
+def test_sequences_of_a_larger_selection_are_removed(protocol, tiny_davis, random_net, tmp_path):
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    (folder / "gone.npz").write_bytes(b"from another selection")
+    summary = propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, folder, record={})
+    assert {p.stem for p in folder.glob("*.npz")} == {"three", "one"} == set(summary["sequences"])
+
+
+def test_score_file_is_an_ordinary_archive(protocol, tiny_davis, random_net, tmp_path):
+    propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, tmp_path, record={})
+    with np.load(tmp_path / "three.npz") as archive:
+        assert archive["scores"].shape == (6, 4, 6, 10) and archive["scores"].dtype == np.float32
+        assert list(archive["ids"]) == [0, 1, 2, 3]
+        streamed = torch.stack(list(ScoreReader(tmp_path / "three.npz"))).numpy()
+        assert np.array_equal(archive["scores"], streamed)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"PK" + b[2:60]])
+def test_damaged_score_file_is_refused(damage, protocol, tiny_davis, random_net, tmp_path):
+    propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, tmp_path, record={})
+    path = tmp_path / "three.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(Refusal, match="score file"):
+        list(ScoreReader(path))
+
+
+def break_image(path):
+    path.write_bytes(b"no image")
+
+
+def other_size(path):
+    cv2.imwrite(str(path), np.zeros((40, 80, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("damage", "frame", "message"),
+    [(break_image, 3, "unreadable image"), (other_size, 3, "80x40 pixels")],
+)
+def test_bad_images_are_refused(damage, frame, message, protocol, tiny_davis, random_net):
+    sequence = tiny_davis.sequence("one")
+    damage(sequence.images[frame])
+    with pytest.raises(Refusal, match=message) as refusal:
+        list(propagate_sequence(random_net, sequence, protocol("crw"), CPU))
+    assert "sequence one" in str(refusal.value)
+
+
+def test_first_frame_without_objects_is_refused(protocol, tiny_davis, random_net):
+    sequence = tiny_davis.sequence("one")
+    Image.fromarray(np.zeros((48, 80), np.uint8)).save(sequence.annotations[0])
+    with pytest.raises(Refusal, match="no object"):
+        next(propagate_sequence(random_net, sequence, protocol("crw"), CPU))
+
+
+def test_features_that_are_not_finite_are_refused(protocol):
+    broken = torch.nn.Conv2d(3, 8, 8, stride=8)
+    torch.nn.init.constant_(broken.weight, float("nan"))
+    with pytest.raises(Refusal, match="not finite"):
+        encode(broken, torch.rand(3, 48, 80), protocol("crw"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_job_without_a_gpu_is_refused():
+    with pytest.raises(Refusal, match="no GPU"):
+        pick_device("cuda")
+
+
+MEMORY = """
+import resource, sys, torch
+from pathlib import Path
+from corrbench.datasets.davis import Sequence
+from corrbench.propagation.protocol import Protocol
+from corrbench.propagation.run import propagate_sequence
+from corrbench.rows import Rows
+images, annotation, repeats = sorted(Path(sys.argv[1]).glob("*.jpg")), Path(sys.argv[2]), int(sys.argv[3])
+class Net(torch.nn.Module):
+    stride = 8
+    def forward(self, x):
+        return torch.nn.functional.avg_pool2d(x, 8).repeat(1, 64, 1, 1)
+rules = Protocol.from_row(Rows([Path("config")], "protocols", "protocol").get("crw", "test"))
+for _ in propagate_sequence(Net(), Sequence("s", tuple(images * repeats), (annotation,)), rules, torch.device("cpu")):
+    pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_video(tiny_davis):
+    sequence = tiny_davis.sequence("three")
+
+    def peak(repeats):
+        command = [sys.executable, "-c", MEMORY, sequence.images[0].parent, sequence.annotations[0], str(repeats)]
+        done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT), "PATH": ""})
+        return float(done.stdout)
+
+    short, long = peak(5), peak(60)  # 30 and 360 frames: the context is full in both
+    assert long < short + 20, f"{short:.0f} MB for 30 frames, {long:.0f} MB for 360"
+
+
+@pytest.fixture(scope="module")
+def golden(shared):
+    return shared.parent / "golden" / "crw"
+
+
+@pytest.mark.realdata
+def test_golden_crw_output(golden, shared, methods, protocol, tmp_path):
+    """CRW's own code on 12 frames of car-shadow: soft labels node by node, label maps pixel by pixel."""
+    row = methods.get("crw-r18", "test")
+    weights = convert(golden / "crw_random_r18.pt", encoder=row["encoder"], method="crw-r18", family="crw")
+    save_weights(tmp_path / "weights.pt", weights)
+    net = load_encoder(row["encoder"], [tmp_path / "weights.pt"], CPU)
+    images = sorted((shared / "DAVIS-2016/JPEGImages/480p/car-shadow").glob("*.jpg"))[:12]
+    sequence = Sequence("car-shadow", tuple(images), (golden / "annotation-00000.png",))
+    rules = protocol("crw")
+    reference = np.load(golden / "car-shadow.npz")
+    for t, (opening, scores) in enumerate(propagate_sequence(net, sequence, rules, CPU)):
+        difference = np.abs(scores.numpy() - reference["soft_labels"][t]).max(-1)
+        assert (difference <= 1e-5).mean() >= 0.999, t
+        mask = decode(scores.permute(2, 0, 1), opening.ids, opening.sizes, rules.decode)
+        expected = np.asarray(Image.open(golden / "car-shadow" / f"{t:05d}.png"))
+        assert (mask != expected).sum() <= 10, t
+
+
+@pytest.mark.realdata
+def test_golden_inputs_and_features(golden, shared, methods, protocol, tmp_path):
+    from corrbench.datasets.davis import read_image
+    from corrbench.propagation.inputs import network_size, prepare
+
+    row, rules = methods.get("crw-r18", "test"), protocol("crw")
+    weights = convert(golden / "crw_random_r18.pt", encoder=row["encoder"], method="crw-r18")
+    save_weights(tmp_path / "weights.pt", weights)
+    net = load_encoder(row["encoder"], [tmp_path / "weights.pt"], CPU)
+    image = prepare(
+        read_image(shared / "DAVIS-2016/JPEGImages/480p/car-shadow/00000.jpg"), network_size(480, 854, rules.image), rules.image, "rgb"
+    )  # fmt: skip
+    reference = np.load(golden / "car-shadow.npz")
+    np.testing.assert_allclose(image[:, :16, :16], reference["image_frame0"], atol=1e-5)
+    features = encode(net, image, rules).permute(2, 0, 1).numpy()
+    corner = reference["feat_frame0"]
+    matches = [
+        np.abs(features[:, y : y + 4, x : x + 8] - corner).max()
+        for y in range(0, 57) for x in range(0, 100)
+    ]  # fmt: skip
+    assert min(matches) < 1e-5
+
+
+def test_timing_survives_a_resume(protocol, tiny_davis, random_net, tmp_path):
+    propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, tmp_path, record={})
+    again = propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, tmp_path, record={})
+    assert again["fps"] > 0 and again["seconds"] == sum(read_json(p)["seconds"] for p in tmp_path.glob("*.json"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
