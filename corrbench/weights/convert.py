@@ -185,8 +185,8 @@ def convert(
 ) -> Weights:
     """Convert one checkpoint file. `encoder`: the method's encoder row; `family`: refuse any other than this one.
 
-    `claim` is a published hash, ``{algorithm, value}`` where value may be a prefix: the report says whether the file
-    has it. (Refusing a wrong hash is the download's business; a file that the user supplies is taken as it is.)
+    `claim` is a published hash, ``{algorithm, value, on_mismatch}``; value may be a prefix. A mismatch is refused, or
+    with `warn` noted in the report (published prefixes that nobody could confirm yet).
     """
     tensors, container = tensors_of(read_checkpoint(path, trust_pickle=trust_pickle), path)
     try:
@@ -221,7 +221,14 @@ def convert(
     }
     if claim:
         actual = file_hash(path, claim["algorithm"])
-        meta["source"]["claim"] = {**claim, "found": actual, "matches": actual.startswith(claim["value"])}
+        matches = actual.startswith(claim["value"])
+        if not matches and claim.get("on_mismatch", "refuse") != "warn":
+            raise Refusal(
+                f"{path}: {claim['algorithm']} is {actual}, published is {claim['value']}",
+                expected="the published hash",
+                do="do not use this file as the released one: it was altered or replaced",
+            )
+        meta["source"]["claim"] = {**claim, "found": actual, "matches": matches}
     return _finish(taken, extra, meta)
 
 

@@ -80,7 +80,7 @@ def _fetch(address: str, part: Path, size: int | None) -> None:
             part.open("ab" if resumed else "wb") as file,
             Progress(part.stem, total, unit="B", done=start) as bar,
         ):
-            for block in answer.iter_content(1 << 20):
+            for block in answer.iter_content(1 << 16):
                 file.write(block)
                 bar.advance(len(block))
     got = part.stat().st_size
