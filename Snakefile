@@ -22,7 +22,7 @@ os.environ.update(
 # the paper benchmark, unless the command names config files of its own
 if not workflow.overwrite_configfiles:
 
-    configfile: "config/config.yaml"
+    configfile: str(ROOT / "config" / "config.yaml")
 
 
 include: "workflow/rules/common.smk"

@@ -154,6 +154,12 @@ class Config:
             )
         return Path(self.values["data"][key])
 
+    def check_data(self) -> None:
+        """Raise Refusal when a benchmark has no data root in the config, or a subset names what its split lacks."""
+        for benchmark in self.all_benchmarks():
+            self.data_root(benchmark)
+            self.sequences(benchmark)
+
     def sequences(self, benchmark: Mapping[str, Any]) -> list[str]:
         """The sequences that are measured: all, or the subset that the config names, in the order of the split."""
         whole = list(benchmark["sequences"])

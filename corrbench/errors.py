@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 
@@ -27,6 +27,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return "known names: " + (", ".join(known) if known else "none")
+
+
+def few(names: Sequence[str], count: int = 5) -> str:
+    """The first names of a list, for a message: ``a, b, c, d, e, ...``."""
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
 def run_program(main: Callable[[], None]) -> NoReturn:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from corrbench.errors import Refusal, nearest
+from corrbench.errors import Refusal, few, nearest
 
 Pixels = NDArray[np.uint8]
 VOID = 255
@@ -84,7 +84,7 @@ class Davis:
         if self.annotated and [p.stem for p in images] != [p.stem for p in annotations]:
             lonely = sorted({p.stem for p in images} ^ {p.stem for p in annotations})
             raise Refusal(
-                f"{name}: {len(images)} images and {len(annotations)} annotations; without partner: {_few(lonely)}",
+                f"{name}: {len(images)} images and {len(annotations)} annotations; without partner: {few(lonely)}",
                 expected="one annotation for every frame",
                 do="unpack the archive again",
             )
@@ -157,7 +157,3 @@ def read_annotation(path: Path, *, single_object: bool = False) -> Pixels:
         return (ids != 0).astype(np.uint8)
     ids[ids == VOID] = 0
     return ids
-
-
-def _few(names: list[str], count: int = 5) -> str:
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

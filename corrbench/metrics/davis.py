@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrbench.datasets.davis import VOID, Davis, Pixels, read_annotation, read_ids
-from corrbench.errors import Refusal
+from corrbench.errors import Refusal, few
 from corrbench.progress import Progress
 
 METRIC = "davis2017-evaluation semi-supervised, corrbench implementation 1"
@@ -165,14 +165,14 @@ def _evaluate_sequence(arguments: tuple[Davis, str, Path, bool]) -> list[ObjectS
     lacking = [path.stem for path in scored if path.stem not in found]
     if lacking:
         raise Refusal(
-            f"{masks / name}: no mask for frame(s) {_few(lacking)}",
+            f"{masks / name}: no mask for frame(s) {few(lacking)}",
             expected=f"a mask for each of {len(scored)} frames",
             do="run the propagate and postprocess stages again",
         )
     stray = sorted(set(found) - {path.stem for path in sequence.annotations})
     if stray:
         raise Refusal(
-            f"{masks / name}: mask(s) {_few(stray)} belong to no annotated frame",
+            f"{masks / name}: mask(s) {few(stray)} belong to no annotated frame",
             expected="frame names of the annotations",
             do="remove what is left from another run",
         )
@@ -235,7 +235,3 @@ def global_scores(scores: Iterable[ObjectScores]) -> dict[str, float]:
         mean_f, np.mean([s.recall for s in f]), np.mean([s.decay for s in f]),
     )  # fmt: skip
     return {name: float(value) for name, value in zip(GLOBAL_COLUMNS, row, strict=True)}
-
-
-def _few(names: list[str], count: int = 5) -> str:
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from corrbench.encoders.build import random_tensors
-from corrbench.errors import Refusal
+from corrbench.errors import Refusal, few
 from corrbench.files import file_hash
 from corrbench.weights.canonical import Weights, content_hash
 from corrbench.weights.families import Family, detect
@@ -96,7 +96,7 @@ def rename(tensors: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Ten
                 dropped[reason] += 1
     if unknown:
         raise Refusal(
-            f"{len(unknown)} unexpected key(s) in a {family.name} checkpoint: {_few(unknown)}",
+            f"{len(unknown)} unexpected key(s) in a {family.name} checkpoint: {few(unknown)}",
             expected="only keys that the family's rules name",
             do="check the origin of the file",
         )
@@ -139,14 +139,14 @@ def check(taken: dict[str, Tensor], extra: Mapping[str, Tensor], arch: str, *, p
     missing |= set(outside) - set(extra)
     if missing:
         raise Refusal(
-            f"{len(missing)} missing key(s) of {arch}: {_few(sorted(missing))}",
+            f"{len(missing)} missing key(s) of {arch}: {few(sorted(missing))}",
             expected="every tensor of the encoder",
             do="check the origin of the file; nothing is left random",
         )
     unexpected = sorted(set(taken) - set(wanted))
     if unexpected:
         raise Refusal(
-            f"{len(unexpected)} unexpected key(s) for {arch}: {_few(unexpected)}",
+            f"{len(unexpected)} unexpected key(s) for {arch}: {few(unexpected)}",
             expected="only tensors of the encoder",
             do="check the architecture of the checkpoint",
         )
@@ -253,7 +253,3 @@ def _finish(state: Mapping[str, Tensor], extra: Mapping[str, Tensor], meta: dict
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in row.items()}
-
-
-def _few(names: list[str], count: int = 5) -> str:
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

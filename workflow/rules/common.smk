@@ -11,6 +11,7 @@ from corrbench.workflow import data_stamp, gpu_count
 
 try:
     CONFIG = Config(dict(config))
+    CONFIG.check_data()
 except Refusal as refusal:
     raise WorkflowError(f"refused: {refusal}") from None
 

@@ -1,0 +1,215 @@
+"""DAVIS layouts, the synthetic writer and the doctor."""
+
+import hashlib
+import shutil
+import stat
+
+import cv2
+import numpy as np
+import pytest
+from conftest import TINY, TINY_ROW
+from PIL import Image
+
+from corrbench.datasets.davis import Davis, open_davis, read_annotation, read_image
+from corrbench.datasets.doctor import diagnose
+from corrbench.datasets.palette import PALETTE, save_mask
+from corrbench.datasets.synthetic import sequence_frames, write_davis
+from corrbench.errors import Refusal
+
+
+def examine(davis, subset=False):
+    return diagnose(davis, TINY_ROW, subset=subset)
+
+
+def test_healthy_data(tiny_davis):
+    diagnosis = examine(tiny_davis)
+    assert diagnosis.healthy, diagnosis.lines()
+    assert [f.objects for f in diagnosis.findings] == [3, 1]
+    assert diagnosis.lines()[-1].strip() == "nothing is wrong"
+
+
+def drop_image(davis):
+    davis.sequence("one").images[2].unlink()
+
+
+def drop_sequence(davis):
+    shutil.rmtree(davis.root / "JPEGImages/480p/one")
+
+
+def break_image(davis):
+    davis.sequence("one").images[2].write_bytes(b"x")
+
+
+def break_annotation(davis):
+    davis.sequence("one").annotations[2].write_bytes(b"x")
+
+
+def resize_image(davis):
+    cv2.imwrite(str(davis.sequence("one").images[2]), np.zeros((40, 80, 3), np.uint8))
+
+
+def resize_annotation(davis):
+    save_mask(davis.sequence("one").annotations[2], np.zeros((40, 80), np.uint8))
+
+
+def empty_first(davis):
+    save_mask(davis.sequence("one").annotations[0], np.zeros((48, 80), np.uint8))
+
+
+def colour_annotation(davis):
+    Image.fromarray(np.zeros((48, 80, 3), np.uint8)).save(davis.sequence("one").annotations[2])
+
+
+def unlist(davis):
+    davis.image_set.write_text("three\n")
+
+
+def no_list(davis):
+    davis.image_set.unlink()
+
+
+def shorten(davis):
+    sequence = davis.sequence("one")
+    for path in (*sequence.images[2:], *sequence.annotations[2:]):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (drop_image, "5 images and 6 annotations; without partner: 00002"),
+        (drop_sequence, "no .jpg files"),
+        (break_image, "00002.jpg: unreadable image"),
+        (break_annotation, "00002.png: unreadable mask"),
+        (resize_image, "00002.jpg is 80x40, the first frame 80x48"),
+        (resize_annotation, "annotation 00002.png is 80x40, the images 80x48"),
+        (empty_first, "no object in the first frame"),
+        (colour_annotation, "3 channels"),
+        (unlist, "does not list one"),
+        (no_list, "val.txt: missing"),
+    ],
+)
+def test_the_doctor_names_what_is_wrong(tiny_davis, damage, message):
+    damage(tiny_davis)
+    diagnosis = examine(tiny_davis)
+    assert not diagnosis.healthy
+    with pytest.raises(Refusal, match=message) as refusal:
+        diagnosis.refuse_if_ill()
+    assert "what to do" in str(refusal.value)
+
+
+def test_counts_of_the_split_are_checked_unless_a_subset_is_named(tiny_davis):
+    part = Davis(tiny_davis.root, 2017, "val", "480p", ("three",))
+    with pytest.raises(Refusal, match="6 frames in all, the split has 12"):
+        examine(part).refuse_if_ill()
+    assert examine(part, subset=True).healthy
+
+
+def test_two_frames_are_too_few(tiny_davis):
+    shorten(tiny_davis)
+    with pytest.raises(Refusal, match="2 frames; the metric drops the first and the last"):
+        examine(tiny_davis, subset=True).refuse_if_ill()
+
+
+def test_fingerprints_follow_the_content(tiny_davis):
+    before = examine(tiny_davis)
+    for path in tiny_davis.root.rglob("*"):
+        path.touch()
+    assert examine(tiny_davis).fingerprint("inputs") == before.fingerprint("inputs")
+    annotation = tiny_davis.sequence("one").annotations[3]
+    save_mask(annotation, 1 - read_annotation(annotation))
+    after = examine(tiny_davis)
+    assert after.fingerprint("inputs") == before.fingerprint("inputs"), "propagation does not read later annotations"
+    assert after.fingerprint("annotations") != before.fingerprint("annotations")
+
+
+def test_layout_of_2016(tmp_path, tiny_davis):
+    """One object as 0/255 grey, a list of pairs per frame."""
+    root = tmp_path / "2016"
+    shutil.copytree(tiny_davis.root, root)
+    (root / "ImageSets/480p").mkdir()
+    lines = []
+    for name in ("three", "one"):
+        for path in sorted((root / "Annotations/480p" / name).glob("*.png")):
+            Image.fromarray(((read_annotation(path) > 0) * 255).astype(np.uint8)).save(path)
+            lines.append(f"/JPEGImages/480p/{name}/{path.stem}.jpg /Annotations/480p/{name}/{path.name}")
+    (root / "ImageSets/480p/val.txt").write_text("\n".join(lines))
+    row = {**TINY_ROW, "year": 2016, "scoring": "single-object", "objects": 2}
+    davis = open_davis(root, row, ["three", "one"])
+    assert davis.listed() == ["three", "one"]
+    assert diagnose(davis, row, subset=False).healthy
+    assert set(np.unique(read_annotation(davis.sequence("three").annotations[0], single_object=True))) == {0, 1}
+
+
+def test_test_dev_has_one_annotation(tiny_davis):
+    for name in tiny_davis.sequences:
+        for path in tiny_davis.sequence(name).annotations[1:]:
+            path.unlink()
+    davis = Davis(tiny_davis.root, 2017, "val", "480p", tiny_davis.sequences, annotated=False)
+    assert diagnose(davis, {**TINY_ROW, "scoring": "server"}, subset=False).healthy
+    with pytest.raises(Refusal, match="6 images and 1 annotations"):
+        tiny_davis.sequence("one")
+
+
+def test_a_missing_root_says_what_to_do(tmp_path):
+    with pytest.raises(Refusal, match=r"no such folder[\s\S]*`data:`"):
+        Davis(tmp_path / "nowhere", 2017, "val", "480p", ()).listed()
+
+
+def test_the_data_root_is_never_written_to(tiny_davis):
+    paths = [tiny_davis.root, *(p for p in tiny_davis.root.rglob("*") if p.is_dir())]
+    before = sorted(p.relative_to(tiny_davis.root) for p in tiny_davis.root.rglob("*"))
+    for path in paths:
+        path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        examine(tiny_davis)
+        read_image(tiny_davis.sequence("one").images[0])
+    finally:
+        for path in paths:
+            path.chmod(0o755)
+    assert sorted(p.relative_to(tiny_davis.root) for p in tiny_davis.root.rglob("*")) == before
+
+
+def test_synthetic_data_is_deterministic_and_has_what_it_promises(tmp_path):
+    def tree(root):
+        return hashlib.sha256(b"".join(p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file())).hexdigest()
+
+    for name in ("a", "b"):
+        write_davis(tmp_path / name, ["x", "y"], split="val", **TINY)
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+    pairs = sequence_frames(0, frames=18, height=180, width=320, objects=3)
+    areas = np.array([[(ids == i).sum() for i in (1, 2, 3)] for _, ids in pairs])
+    assert (areas[0] > 500).all(), "three objects in the first frame"
+    assert areas[-1, 2] == 0, "the last object leaves"
+    assert areas[:, :2].min() < 0.8 * areas[0, :2].min(), "one is occluded or shrinks"
+    assert (areas[-1, :2] > 0).all()
+
+
+def test_palette():
+    assert len(PALETTE) == 256
+    assert tuple(PALETTE[1]) == (128, 0, 0) and tuple(PALETTE[9]) == (191, 0, 0) and tuple(PALETTE[200]) == (200, 200, 200)
+
+
+def test_masks_are_palette_images(tmp_path):
+    ids = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    save_mask(tmp_path / "m.png", ids)
+    with Image.open(tmp_path / "m.png") as image:
+        assert image.mode == "P" and np.array_equal(np.array(image), ids)
+        assert image.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
+
+
+@pytest.mark.realdata
+def test_real_parts_of_davis_2016(shared):
+    from corrbench.entries import Config
+
+    config = Config.for_benchmark("davis2016-val", shared / "DAVIS-2016", subset=True)
+    row = config.all_benchmarks()[0]
+    davis = open_davis(shared / "DAVIS-2016", row, config.sequences(row))
+    diagnosis = diagnose(davis, row, subset=True, workers=2)
+    assert diagnosis.healthy, diagnosis.lines()
+    assert (len(diagnosis.findings), sum(f.frames for f in diagnosis.findings)) == (8, 372)
+    assert {f.size for f in diagnosis.findings} == {(480, 854)}
+    assert config.benchmark_label(row) == "davis2016-val (8 of 20)"
+    whole = open_davis(shared / "DAVIS-2016", row, row["sequences"])
+    with pytest.raises(Refusal, match="bmx-trees"):
+        diagnose(whole, row, subset=False, workers=2).refuse_if_ill()

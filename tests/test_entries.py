@@ -1,0 +1,188 @@
+"""Configs, rows and entries: ids, hashes, and every refusal with its nearest valid word."""
+
+import copy
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from corrbench.entries import Config
+from corrbench.errors import Refusal, nearest
+from corrbench.report.targets import read_targets, target_of
+from corrbench.rows import Rows, merge, read_yaml
+
+BASE = {
+    "results": "r",
+    "data": {"davis2017": "/data"},
+    "files": {"mine": {"path": "/x.pth"}},
+    "runs": [{"methods": ["crw-r18"], "weights": ["released"], "benchmarks": ["davis2017-val"]}],
+}
+
+
+def config(**change):
+    return Config(merge(copy.deepcopy(BASE), change))
+
+
+def run(**change):
+    return {"runs": [{**BASE["runs"][0], **change}]}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_configs(path):
+    entries = Config.read(path).entries
+    assert len({e.key for e in entries}) == len(entries) >= 10
+
+
+def test_every_row_is_valid():
+    for kind, schema in (("methods", "method"), ("protocols", "protocol"), ("benchmarks", "benchmark")):
+        rows = Rows([ROOT / "config"], kind, schema)
+        for name in rows:
+            rows.get(name, "test")
+
+
+def test_ids_and_grid():
+    entries = config(**run(methods=["crw-r18", "vfs-r50"], weights=["released", "random", "random3", "mine"], protocols=["own", "dino"])).entries
+    assert len(entries) == 16
+    assert entries[0].id == "crw-r18.released.crw" and entries[-1].id == "vfs-r50.mine.dino"
+    assert [w.seed for e in entries for w in e.weights][:4] == [None, None, 0, 0]
+
+
+def test_fusion_needs_two_files_and_identity_none():
+    entries = config(runs=[
+        {"methods": ["sfc"], "weights": ["released"], "benchmarks": ["davis2017-val"]},
+        {"methods": ["identity"], "weights": ["none"], "benchmarks": ["davis2017-val"]},
+    ]).entries  # fmt: skip
+    assert [w.path for w in entries[0].weights] == ["fc-r18/released", "moco-v1-r50/released"]
+    assert [m["arch"] for m in entries[0].encoder["members"]] == ["resnet18", "resnet50"]
+    assert entries[1].weights == ()
+
+
+def test_hash_follows_what_decides_the_numbers():
+    first = config().entries[0].hash
+    assert config(results="elsewhere", data={"davis2017": "/moved"}).entries[0].hash == first
+    assert config(**run(protocols=["sfc"])).entries[0].hash != first
+    assert config(**run(weights=["random"])).entries[0].hash != first
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"device": "gpu"}, "'gpu'.*\n.*auto, cpu, cuda"),
+        ({"devcie": "cpu"}, "unknown key 'devcie'\n.*did you mean 'device'"),
+        ({"runs": "all"}, "'all' is a str\n.*array"),
+        ({"data": {"davis17": "/x"}}, "davis17"),
+        ({"files": {"mine": {"path": 3}}}, "3 is a int\n.*string"),
+        ({"subsets": {"davis2017-val": ["dog", "dgo"]}}, None),
+        (run(methods=["crw-18"]), "no row 'crw-18' in methods\n.*did you mean 'crw-r18'"),
+        (run(protocols=["cwr"]), "no row 'cwr' in protocols\n.*did you mean 'crw'"),
+        (run(benchmarks=["davis-2017"]), "no row 'davis-2017' in benchmarks\n.*did you mean 'davis2017-val'"),
+        (run(weights=["relesed"]), "'relesed'\n.*did you mean 'released'"),
+        (run(weights=["none"]), "'none'"),
+        (run(methods=["random-r18"], weights=["released"]), "random-r18 has no released weights"),
+        (run(methods=["identity"]), "'released' for identity\n.*none"),
+        (run(methods=["sfc"], weights=["mine"]), "one file for the fusion sfc"),
+        (run(protocols=["identity"]), "method crw-r18 with protocol identity"),
+        (run(protocols=["own", "crw"]), "two entries with the id crw-r18.released.crw"),
+        (run(methods=[]), r"\[\] should be non-empty"),
+        ({"runs": [{"methods": ["crw-r18"], "weights": ["released"]}]}, "missing benchmarks"),
+        ({"rows": ["/no/such/folder"]}, "no folder /no/such/folder"),
+    ],
+)
+def test_bad_configs_are_refused(change, message):
+    if message is None:
+        broken = config(**change)
+        with pytest.raises(Refusal, match="no sequence 'dgo'\n.*did you mean 'dog'"):
+            broken.sequences(broken.all_benchmarks()[0])
+        return
+    with pytest.raises(Refusal, match=message) as refusal:
+        config(**change)
+    assert "what to do" in str(refusal.value)
+
+
+def write_row(folder, kind, row):
+    (folder / kind).mkdir(parents=True, exist_ok=True)
+    path = folder / kind / f"{row['name']}.yaml"
+    path.write_text(yaml.safe_dump(row))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"name": "mine", "base": "crw-r81"}, "no base row 'crw-r81'\n?.*did you mean 'crw-r18'|no base row 'crw-r81'"),
+        ({"name": "mine", "base": "mine"}, "round in a circle: mine -> mine"),
+        ({"name": "mine", "base": "crw-r18", "encoder": {"arch": "resnet34"}}, "resnet34"),
+        ({"name": "mine", "base": "crw-r18", "backbon": "x"}, "unknown key 'backbon'\n.*did you mean 'backbone'"),
+        ({"name": "mine", "method": "x"}, "missing backbone"),
+        ({"name": "crw-r18", "method": "x"}, "a row of that name is in"),
+    ],
+)
+def test_bad_rows_are_refused(tmp_path, row, message):
+    write_row(tmp_path, "methods", row)
+    with pytest.raises(Refusal, match=message):
+        config(rows=[str(tmp_path)], **run(methods=[row["name"]], weights=["random"]))
+
+
+def test_row_name_is_the_file_name(tmp_path):
+    path = write_row(tmp_path, "methods", {"name": "mine", "base": "crw-r18"})
+    path.rename(path.with_name("other.yaml"))
+    with pytest.raises(Refusal, match="named 'mine'\n.*name: other"):
+        config(rows=[str(tmp_path)])
+
+
+def test_yaml_that_does_not_parse(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("runs: [")
+    with pytest.raises(Refusal, match="not valid YAML"):
+        read_yaml(path)
+    with pytest.raises(Refusal, match="No such file"):
+        Config.read(tmp_path / "none.yaml")
+    path.write_text("3")
+    with pytest.raises(Refusal, match="not a mapping"):
+        Config.read(path)
+
+
+def test_inheritance_changes_only_what_it_names(protocol):
+    crw, sfc = protocol("crw"), protocol("sfc")
+    assert (sfc.window.radius, sfc.selection.topk, sfc.selection.temperature) == (15, 15, 0.1)
+    assert sfc.context == crw.context and sfc.labels == crw.labels and sfc.decode == crw.decode
+
+
+def test_missing_data_root_says_what_to_add():
+    broken = Config({"runs": BASE["runs"]})
+    with pytest.raises(Refusal, match=r"needs data.davis2017[\s\S]*add `data: \{davis2017: /path\}`"):
+        broken.data_root(broken.all_benchmarks()[0])
+
+
+def test_targets_are_matched_by_method_weights_and_rules():
+    chosen = config(runs=[
+        {"methods": ["crw-r18"], "weights": ["released", "random"], "protocols": ["crw", "fc", "dino"], "benchmarks": ["davis2017-val"]},
+        {"methods": ["identity"], "weights": ["none"], "benchmarks": ["davis2017-val"]},
+    ])  # fmt: skip
+    targets = read_targets(chosen)
+    found = {e.id: target_of(e, targets, subset=False) for e in chosen.entries}
+    assert {k: v and v.values["id"] for k, v in found.items()} == {
+        "crw-r18.released.crw": "crw", "crw-r18.released.fc": "crw-sfc", "crw-r18.released.dino": None,
+        "crw-r18.random.crw": None, "crw-r18.random.fc": None, "crw-r18.random.dino": None, "identity.none.identity": "identity",
+    }  # fmt: skip
+    assert target_of(chosen.entries[0], targets, subset=True) is None
+    crw = found["crw-r18.released.crw"]
+    assert [crw.verdict(v) for v in (67.6, 67.906, 67.0, 66.0)] == ["reproduced", "reproduced", "close", "differs"]
+
+
+def test_every_target_names_a_source_and_a_real_method():
+    whole = config()
+    targets = read_targets(whole)
+    assert len(targets) > 35
+    for target in targets:
+        assert target.values["source"] and target.values["grade"] != "M"
+        if target.values["method"]:
+            whole.methods.get(target.values["method"], "test")
+        if target.values.get("J-Mean") and target.values.get("F-Mean"):
+            mean = (target.values["J-Mean"] + target.values["F-Mean"]) / 2
+            assert target.score == pytest.approx(mean, abs=0.31), target.values["id"]
+
+
+def test_nearest():
+    assert nearest("temprature", ["temperature", "topk"]) == "did you mean 'temperature'?"
+    assert nearest("zzz", ["a", "b"]) == "known names: a, b"

@@ -1,0 +1,203 @@
+"""The real Snakemake on tiny data: the whole DAG once, then what a change makes stale."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT
+
+from corrbench.report.table import COLUMNS
+
+ROWS = ROOT / "tests" / "data" / "rows"
+CONFIG = {
+    "results": "results",
+    "device": "cpu",
+    "rows": [str(ROWS), "rows"],
+    "runs": [
+        {"methods": ["identity"], "weights": ["none"], "benchmarks": ["tiny-val"]},
+        {"methods": ["random-r18"], "weights": ["random"], "protocols": ["warm", "dino"], "benchmarks": ["tiny-val"]},
+        {"methods": ["random-r18"], "weights": ["random"], "protocols": ["warm"], "benchmarks": ["tiny-server"]},
+    ],
+}
+WARM = {"base": "crw", "name": "warm", "selection": {"temperature": 0.07}}
+
+
+def write(folder, config=CONFIG, warm=WARM):
+    (folder / "rows" / "protocols").mkdir(parents=True, exist_ok=True)
+    (folder / "rows" / "protocols" / "warm.yaml").write_text(yaml.safe_dump(warm))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def snakemake(folder, *arguments, check=True):
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder, "--cores", "2",
+               "--configfile", folder / "config.yaml", *arguments]  # fmt: skip
+    environment = {**os.environ, "CORRBENCH_GPUS": ""}
+    done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, env=environment)
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def planned(folder, *arguments):
+    """Jobs by rule that would run: {rule: [entry or benchmark, ...]}."""
+    lines = snakemake(folder, "-n", *arguments)
+    text = lines.stdout + lines.stderr
+    jobs: dict[str, list[str]] = {}
+    rule = None
+    for line in text.splitlines():
+        if line.startswith(("rule ", "localrule ")):
+            rule = line.split()[1].rstrip(":")
+            jobs.setdefault(rule, []).append("")
+        elif line.strip().startswith("wildcards:") and rule:
+            jobs[rule][-1] = line.split("wildcards:")[1].strip()
+    jobs.pop("all", None)
+    return jobs
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One complete run."""
+    folder = tmp_path_factory.mktemp("workflow")
+    write(folder)
+    snakemake(folder)
+    return folder
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of the complete run, to change. Times are kept; the metadata travels with it."""
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy, symlinks=True)
+    return copy
+
+
+def test_everything_is_there(finished):
+    table = pd.read_csv(finished / "results/table.csv")
+    assert list(table.columns) == list(COLUMNS)
+    assert list(table["entry"]) == ["identity.none.identity", "random-r18.random.warm", "random-r18.random.dino", "random-r18.random.warm"]
+    assert set(table["benchmark"]) == {"tiny-val", "tiny-server"}
+    scored = table[table["benchmark"] == "tiny-val"]
+    assert scored["J&F"].between(0, 100).all() and table[table["benchmark"] == "tiny-server"]["J&F"].isna().all()
+    assert scored.iloc[0]["published"] == 50 and scored.iloc[0]["verdict"] in ("close", "differs", "reproduced")
+    assert scored["fps"].gt(0).all() and scored["weights_sha256"].notna().sum() == 2
+    for name in ("table.md", "report.html", "plots/tiny-val/leaderboard.png", "plots/tiny-val/cost.svg", "paper/tiny-val.md",
+                 "tiny-val/identity.none.identity/overlay.png", "tiny-val/random-r18.random.dino/masks/three/00004.png",
+                 "tiny-server/random-r18.random.warm/submission.zip", "weights/random-r18/random/report.json"):  # fmt: skip
+        assert (finished / "results" / name).stat().st_size > 0, name
+    paper = (finished / "results/paper/davis2017-val.md").read_text()
+    assert "not run" in paper and "67.61" in paper
+    page = (finished / "results/report.html").read_text()
+    assert "random-r18.random.dino" in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_two_lists_for_two_protocols(finished):
+    text = (finished / "results/table.md").read_text()
+    assert text.count("## tiny-val, protocol") == 3
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert planned(finished) == {}
+
+
+def test_touched_files_change_nothing(run):
+    for path in (run / "results").rglob("*.json"):
+        path.touch()
+    assert planned(run) == {}
+
+
+def test_a_temperature_makes_its_entries_stale_and_no_others(run):
+    write(run, warm={**WARM, "selection": {"temperature": 0.05}})
+    jobs = planned(run)
+    assert sorted(jobs["propagate"]) == ["benchmark=tiny-server, entry=random-r18.random.warm", "benchmark=tiny-val, entry=random-r18.random.warm"]
+    assert set(jobs) == {"propagate", "postprocess", "evaluate", "overlays", "submission", "table", "plots", "report"}
+    assert len(jobs["evaluate"]) == 1
+
+
+def test_a_decode_rule_needs_no_gpu(run):
+    write(run, warm={**WARM, "decode": {"minmax": "epsilon"}})
+    jobs = planned(run)
+    assert "propagate" not in jobs and len(jobs["postprocess"]) == 2
+
+
+def test_key_order_number_format_and_a_comment_change_nothing(run):
+    text = "# a comment\nselection: {temperature: 7.0e-2}\nname: warm\nbase: crw\ntitle: another title\n"
+    (run / "rows/protocols/warm.yaml").write_text(text)
+    assert planned(run) == {}
+
+
+def test_a_method_more_costs_only_itself(run):
+    config = json.loads(json.dumps(CONFIG))
+    config["runs"].append({"methods": ["random-hr"], "weights": ["random"], "benchmarks": ["tiny-val"]})
+    write(run, config)
+    jobs = planned(run)
+    assert jobs["propagate"] == ["benchmark=tiny-val, entry=random-hr.random.liir"]
+    assert jobs["random_weights"] == ["method=random-hr, source=random"]
+
+
+def test_lost_records_do_not_hide_a_stale_row(run):
+    """Without .snakemake nothing triggers; the table itself refuses what the config did not make."""
+    shutil.rmtree(run / ".snakemake")
+    write(run, warm={**WARM, "selection": {"temperature": 0.05}})
+    failed = snakemake(run, "--forcerun", "table", "--", "results/table.csv", check=False)
+    text = failed.stdout + failed.stderr + (run / "results/logs/table.log").read_text()
+    assert failed.returncode != 0
+    assert "results that do not belong to this config" in text
+    assert "random-r18.random.warm/propagation.json: settings of propagation" in text
+    stale = [f"results/{b}/random-r18.random.warm/propagation.json" for b in ("tiny-val", "tiny-server")]
+    assert f"snakemake --forcerun {stale[0]} {stale[1]} -- results/table.csv" in text
+
+
+def test_a_failed_entry_leaves_earlier_results(run):
+    labels = run / "results/tiny-val/random-r18.random.warm/labels/one.npz"
+    labels.write_bytes(b"damaged")
+    before = (run / "results/tiny-val/random-r18.random.dino/scores/scores.json").read_bytes()
+    target = "results/tiny-val/random-r18.random.warm/masks"
+    failed = snakemake(run, "--force", target, check=False)
+    assert failed.returncode != 0
+    assert "not a readable score file" in failed.stdout + failed.stderr
+    assert (run / "results/tiny-val/random-r18.random.dino/scores/scores.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"device": "gpu"}, "one of auto, cpu, cuda"),
+        ({"runs": [{"methods": ["random-18"], "weights": ["random"], "benchmarks": ["tiny-val"]}]}, "did you mean 'random-r18'"),
+        ({"runs": [{"methods": ["crw-r18"], "weights": ["released"], "benchmarks": ["davis2017-val"]}]}, "needs data.davis2017"),
+    ],
+)
+def test_a_bad_config_stops_before_any_job(tmp_path, change, message):
+    write(tmp_path, {**CONFIG, **change})
+    failed = snakemake(tmp_path, "-n", check=False)
+    assert failed.returncode != 0
+    text = failed.stdout + failed.stderr
+    assert "refused:" in text and message in text and "Traceback" not in text
+
+
+def test_the_paper_benchmark_plans(tmp_path):
+    """`snakemake results/table.csv` in a fresh checkout: every method of the paper, from download to table."""
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--directory", str(tmp_path), "--snakefile", str(ROOT / "Snakefile"), "results/table.csv"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit())
+    assert int(counts["propagate"]) == 21 and int(counts["download"]) == int(counts["convert"]) == 15
+
+
+def test_profiles_have_disjoint_keys():
+    """profiles/default is merged over every other profile, so a shared key would silently win."""
+    default = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())
+    for other in [ROOT / "profiles/local/config.yaml", *ROOT.glob("slurm/config.yaml")]:
+        assert not set(default) & set(yaml.safe_load(other.read_text())), other
+
+
+def test_no_result_is_tracked():
+    tracked = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    assert tracked in ([], ["results/README.md"])
+
