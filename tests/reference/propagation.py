@@ -21,7 +21,7 @@ def dense_topk(query, keys, labels, *, exempt, allowed, topk, temperature, keep_
     ignore the window. Returns ``[h, w, K]``."""
     h, w, c = query.shape
     sims = query.reshape(-1, c) @ torch.stack(keys).reshape(-1, c).t()  # [hw, N*hw]
-    sims = sims.view(h * w, len(keys), h * w)
+    sims = sims.view(h * w, len(keys), -1)
     sims[:, exempt:] += torch.where(allowed, 0.0, float("-inf"))[:, None]
     logits = sims.view(h * w, -1).div_(temperature)
     flat = torch.stack(labels).reshape(-1, labels[0].shape[-1])

@@ -187,7 +187,7 @@ def test_the_paper_benchmark_plans(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     counts = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit())
-    assert int(counts["propagate"]) == 21 and int(counts["download"]) == int(counts["convert"]) == 15
+    assert int(counts["propagate"]) == 21 and int(counts["download"]) == int(counts["convert"]) == 14
 
 
 def test_profiles_have_disjoint_keys():
