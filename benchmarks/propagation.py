@@ -8,7 +8,6 @@ the joint axis; tests/reference/propagation.py. `--memory` runs whole videos of 
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,12 +22,12 @@ from reference.propagation import crw_context, dense_topk, window  # noqa: E402
 
 from corrbench.datasets.synthetic import sequence_frames  # noqa: E402
 from corrbench.encoders.resnet import ResNet, random_resnet  # noqa: E402
-from corrbench.propagation import affinity  # noqa: E402
 from corrbench.propagation.inputs import network_size, prepare  # noqa: E402
 from corrbench.propagation.labels import first_labels  # noqa: E402
 from corrbench.propagation.memory import Memory  # noqa: E402
 from corrbench.propagation.protocol import Protocol  # noqa: E402
-from corrbench.propagation.run import encode, pick_device  # noqa: E402
+from corrbench.propagation.run import encode, peak_memory_mb, pick_device  # noqa: E402
+from corrbench.propagation.tiles import Workspace  # noqa: E402
 from corrbench.rows import Rows  # noqa: E402
 
 T = 21
@@ -68,7 +67,7 @@ def main():
     memory = Memory(rules, features[0], labels)
     soft = [labels]
     allowed = window(h, w, "disc", 12).to(device)
-    with affinity.Workspace(device) as workspace:
+    with Workspace(device) as workspace:
         for t in range(1, T):  # the labels of the context, by the engine
             soft.append(memory.read(t, features[t], workspace))
             memory.add(t, features[t], soft[-1])
@@ -101,14 +100,18 @@ def main():
                 synchronize(device)
                 times[name].append(time.perf_counter() - start)
         medians = {name: statistics.median(values) for name, values in times.items()}
-        print(f"\n{h}x{w} cells, {c} channels, {len(context)} context frames, {torch.get_num_threads()} threads, torch {torch.__version__}, {device}")
+        print(
+            f"\n{h}x{w} cells, {c} channels, {len(context)} context frames, {torch.get_num_threads()} threads, torch {torch.__version__}, {device}"
+        )
         for name, values in times.items():
             ratios = sorted(a / b for a, b in zip(values, times["engine"], strict=True))
             print(f"{name:<40}{1e3 * medians[name]:9.1f} ms median  {ratios[len(ratios) // 2]:6.1f}x the engine")
         where(device, engine)
     if args.memory:
         for frames in (30, 90):
-            done = subprocess.run([sys.executable, __file__, "--video", str(frames)], capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                [sys.executable, __file__, "--video", str(frames)], capture_output=True, text=True, check=True
+            )
             print(done.stdout.strip())
 
 
@@ -118,17 +121,21 @@ def where(device, engine):
         return
     from torch.profiler import ProfilerActivity, profile
 
-    affinity_workspace = affinity.Workspace.each
-    affinity.Workspace.each = lambda self, work, items: [work(item) for item in items]  # the profiler sees one thread
+    each = Workspace.each
+    Workspace.each = lambda self, work, items: [work(item) for item in items]  # the profiler sees one thread
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         engine()
-    affinity.Workspace.each = affinity_workspace
+    Workspace.each = each
     events = {e.key: e.self_cpu_time_total / 1e3 for e in profiler.key_averages()}
     total = sum(events.values())
     print(f"\nwhere the engine's time goes (one column of tiles at a time, {total:.0f} ms):")
     products = events.pop("aten::bmm", 0) + events.pop("aten::mm", 0)
     selection = sum(events.pop(k, 0) for k in ("aten::topk", "aten::amax", "aten::gather", "aten::index", "aten::sort"))
-    for name, value in (("matrix products", products), ("maxima, top-k, gathering", selection), ("the rest", sum(events.values()))):
+    for name, value in (
+        ("matrix products", products),
+        ("maxima, top-k, gathering", selection),
+        ("the rest", sum(events.values())),
+    ):
         print(f"  {name:<28}{value:8.1f} ms  {100 * value / total:5.1f} %")
 
 
@@ -153,8 +160,10 @@ def video(frames):
     start = time.perf_counter()
     for _ in propagate_sequence(net, Sequence("s", images, (folder / "00000.png",)), rules, torch.device("cpu")):
         pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"video of {frames} frames: {peak:.0f} MB peak resident memory, {frames / (time.perf_counter() - start):.2f} frames/s with encoding")
+    peak = peak_memory_mb()
+    print(
+        f"video of {frames} frames: {peak:.0f} MB peak resident memory, {frames / (time.perf_counter() - start):.2f} frames/s with encoding"
+    )
 
 
 if __name__ == "__main__":

@@ -41,7 +41,11 @@ def test_every_row_is_valid():
 
 
 def test_ids_and_grid():
-    entries = config(**run(methods=["crw-r18", "vfs-r50"], weights=["released", "random", "random3", "mine"], protocols=["own", "dino"])).entries
+    entries = config(
+        **run(
+            methods=["crw-r18", "vfs-r50"], weights=["released", "random", "random3", "mine"], protocols=["own", "dino"]
+        )
+    ).entries
     assert len(entries) == 16
     assert entries[0].id == "crw-r18.released.crw" and entries[-1].id == "vfs-r50.mine.dino"
     assert [w.seed for e in entries for w in e.weights][:4] == [None, None, 0, 0]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from corrbench.propagation.affinity import Exempt, Workspace, softmax_readout, topk_readout
+from corrbench.propagation.affinity import Exempt, topk_readout
 from corrbench.propagation.context import context_frames, still_needed
 from corrbench.propagation.protocol import Protocol
+from corrbench.propagation.softmax import softmax_readout
+from corrbench.propagation.tiles import Workspace
 
 
 class Memory:

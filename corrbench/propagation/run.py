@@ -18,13 +18,13 @@ from corrbench.datasets.davis import Davis, Sequence, read_annotation, read_imag
 from corrbench.errors import Refusal
 from corrbench.files import atomic, digest, read_json, write_json
 from corrbench.progress import Progress
-from corrbench.propagation.affinity import Workspace
 from corrbench.propagation.decode import Sizes, decode_classes
 from corrbench.propagation.inputs import network_size, prepare
 from corrbench.propagation.labels import Mask, first_labels, one_hot, shrink
 from corrbench.propagation.memory import Memory
 from corrbench.propagation.protocol import Protocol
 from corrbench.propagation.scoremaps import ScoreReader, ScoreWriter
+from corrbench.propagation.tiles import Workspace
 
 AHEAD = 4
 """Images read and prepared ahead of the network."""
@@ -214,10 +214,19 @@ def propagate_benchmark(
         "frames": sum(d["frames"] for d in done.values()),
         "seconds": seconds,
         "fps": sum(d["frames"] for d in measured) / seconds if seconds else None,
-        "peak_ram_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_ram_mb": peak_memory_mb(),
         "peak_gpu_mb": torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None,
         "gpu_seconds": seconds if device.type == "cuda" else None,
     }
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process. (``ru_maxrss`` would count what its parent had when it started it.)"""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _finished(path: Path, key: str) -> dict[str, Any] | None:

@@ -187,7 +187,9 @@ def test_synthetic_data_is_deterministic_and_has_what_it_promises(tmp_path):
 
 def test_palette():
     assert len(PALETTE) == 256
-    assert tuple(PALETTE[1]) == (128, 0, 0) and tuple(PALETTE[9]) == (191, 0, 0) and tuple(PALETTE[200]) == (200, 200, 200)
+    assert (
+        tuple(PALETTE[1]) == (128, 0, 0) and tuple(PALETTE[9]) == (191, 0, 0) and tuple(PALETTE[200]) == (200, 200, 200)
+    )
 
 
 def test_masks_are_palette_images(tmp_path):

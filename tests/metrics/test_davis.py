@@ -10,7 +10,16 @@ from reference import metrics as literal
 from corrbench.datasets.davis import read_annotation
 from corrbench.datasets.palette import save_mask
 from corrbench.errors import Refusal
-from corrbench.metrics.davis import boundary, contour, evaluate, frame_scores, global_scores, region, statistics, tolerance
+from corrbench.metrics.davis import (
+    boundary,
+    contour,
+    evaluate,
+    frame_scores,
+    global_scores,
+    region,
+    statistics,
+    tolerance,
+)
 from corrbench.metrics.scores import write_scores
 
 
@@ -52,7 +61,9 @@ def test_boundary_cases():
     assert set(zip(*np.nonzero(boundary(block)), strict=True)) == ring
     corner = np.zeros((6, 6), np.uint8)
     corner[3:, 3:] = 1
-    assert set(zip(*np.nonzero(boundary(corner)), strict=True)) == {(2, x) for x in range(2, 6)} | {(y, 2) for y in range(3, 6)}
+    assert set(zip(*np.nonzero(boundary(corner)), strict=True)) == {(2, x) for x in range(2, 6)} | {
+        (y, 2) for y in range(3, 6)
+    }
     assert not boundary(np.ones((6, 6), np.uint8)).any()
     assert np.count_nonzero(boundary(at((5, 5)))) == 3
 
@@ -102,7 +113,9 @@ def test_whole_benchmark_equals_the_literal_definition(tiny_davis, masks, worker
     stacks = []
     for name in tiny_davis.sequences:
         paths = tiny_davis.sequence(name).annotations
-        stacks.append(([read_annotation(p) for p in paths], [np.array(Image.open(masks / name / p.name)) for p in paths]))
+        stacks.append(
+            ([read_annotation(p) for p in paths], [np.array(Image.open(masks / name / p.name)) for p in paths])
+        )
     expected = literal.official_global([(np.stack(t), np.stack(g)) for t, g in stacks])
     got = global_scores(evaluate(tiny_davis, masks, workers=workers))
     assert got == pytest.approx(expected, abs=1e-14)

@@ -4,8 +4,10 @@ import pytest
 import torch
 from reference import propagation as dense
 
-from corrbench.propagation.affinity import Exempt, Workspace, softmax_readout, topk_readout
+from corrbench.propagation.affinity import Exempt, topk_readout
 from corrbench.propagation.protocol import Search, Selection, Window
+from corrbench.propagation.softmax import softmax_readout
+from corrbench.propagation.tiles import Workspace
 
 torch.manual_seed(0)
 H, W, C, K = 13, 17, 16, 3
@@ -83,7 +85,14 @@ def test_ties_at_the_kth_place_are_kept():
     kinds = torch.nn.functional.one_hot(torch.randint(0, 3, (4, H, W)), C).float()
     query, keys = kinds[0], list(kinds[1:])
     expected = dense.dense_topk(
-        query, keys, LABELS[:3], exempt=0, allowed=dense.window(H, W, "square", 3), topk=5, temperature=0.1, keep_ties=True
+        query,
+        keys,
+        LABELS[:3],
+        exempt=0,
+        allowed=dense.window(H, W, "square", 3),
+        topk=5,
+        temperature=0.1,
+        keep_ties=True,
     )
     got = topk_readout(
         query, bank(keys), torch.stack(LABELS[:3]), copies=[1, 1, 1],

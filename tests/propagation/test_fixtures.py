@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from corrbench.encoders.fusion import fuse
-from corrbench.propagation.affinity import TILE, Workspace
 from corrbench.propagation.memory import Memory
 from corrbench.propagation.protocol import Protocol
+from corrbench.propagation.tiles import TILE, Workspace
 from corrbench.rows import merge
 
 H, W = 6, 7
@@ -138,7 +138,7 @@ WINDOW_CASES = [
 @pytest.mark.parametrize("tile", [TILE, (3, 2)], ids=["tile8x8", "tile3x2"])
 def test_window_protocols(case, tile, protocols, monkeypatch):
     name, t, sums, at_00, at_23, at_44 = case
-    monkeypatch.setattr("corrbench.propagation.affinity.TILE", tile)
+    monkeypatch.setattr("corrbench.propagation.tiles.TILE", tile)
     protocol = changed(protocols, name, {"window": {"radius": 2}})
     features = phi(8, t + 1) * 1.5
     memory = Memory(protocol, features[0], rolled_labels(0))

@@ -87,13 +87,21 @@ def test_padding_follows_normalisation():
 def test_colour_spaces():
     image = np.zeros((2, 2, 3), np.uint8)
     image[..., 0] = 255  # blue, in BGR
-    rgb = prepare(image, network_size(2, 2, ImageRule("native", None, "encoder")), ImageRule("native", None, "encoder"), "rgb")
+    rgb = prepare(
+        image, network_size(2, 2, ImageRule("native", None, "encoder")), ImageRule("native", None, "encoder"), "rgb"
+    )
     assert rgb[2, 0, 0] == pytest.approx((1 - 0.406) / 0.225, abs=1e-6)
-    dino = prepare(image, network_size(2, 2, ImageRule("native", None, "dino")), ImageRule("native", None, "dino"), "rgb")
+    dino = prepare(
+        image, network_size(2, 2, ImageRule("native", None, "dino")), ImageRule("native", None, "dino"), "rgb"
+    )
     assert dino[0, 0, 0] == pytest.approx(-0.485 / 0.228, abs=1e-6)
-    lab = prepare(image, network_size(2, 2, ImageRule("native", None, "encoder")), ImageRule("native", None, "encoder"), "lab")
+    lab = prepare(
+        image, network_size(2, 2, ImageRule("native", None, "encoder")), ImageRule("native", None, "encoder"), "lab"
+    )
     reference = cv2.cvtColor(np.float32([[[1, 0, 0]]]), cv2.COLOR_BGR2LAB)[0, 0]
-    np.testing.assert_allclose(lab[:, 0, 0], [(reference[0] - 50) / 50, reference[1] / 127, reference[2] / 127], rtol=1e-6)
+    np.testing.assert_allclose(
+        lab[:, 0, 0], [(reference[0] - 50) / 50, reference[1] / 127, reference[2] / 127], rtol=1e-6
+    )
 
 
 NATIVE = Sizes((48, 80), (48, 80), padded=False)

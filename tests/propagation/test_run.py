@@ -1,6 +1,5 @@
 """Whole sequences: streaming, resume, refusals, and the reference output of CRW on a real video."""
 
-import resource
 import subprocess
 import sys
 
@@ -137,11 +136,11 @@ def test_a_gpu_job_without_a_gpu_is_refused():
 
 
 MEMORY = """
-import resource, sys, torch
+import sys, torch
 from pathlib import Path
 from corrbench.datasets.davis import Sequence
 from corrbench.propagation.protocol import Protocol
-from corrbench.propagation.run import propagate_sequence
+from corrbench.propagation.run import peak_memory_mb, propagate_sequence
 from corrbench.rows import Rows
 images, annotation, repeats = sorted(Path(sys.argv[1]).glob("*.jpg")), Path(sys.argv[2]), int(sys.argv[3])
 class Net(torch.nn.Module):
@@ -151,7 +150,7 @@ class Net(torch.nn.Module):
 rules = Protocol.from_row(Rows([Path("config")], "protocols", "protocol").get("crw", "test"))
 for _ in propagate_sequence(Net(), Sequence("s", tuple(images * repeats), (annotation,)), rules, torch.device("cpu")):
     pass
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peak_memory_mb())
 """
 
 
@@ -160,7 +159,14 @@ def test_memory_does_not_grow_with_the_video(tiny_davis):
 
     def peak(repeats):
         command = [sys.executable, "-c", MEMORY, sequence.images[0].parent, sequence.annotations[0], str(repeats)]
-        done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT), "PATH": ""})
+        done = subprocess.run(
+            list(map(str, command)),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        )
         return float(done.stdout)
 
     short, long = peak(5), peak(60)  # 30 and 360 frames: the context is full in both
@@ -218,4 +224,3 @@ def test_timing_survives_a_resume(protocol, tiny_davis, random_net, tmp_path):
     propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, tmp_path, record={})
     again = propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, tmp_path, record={})
     assert again["fps"] > 0 and again["seconds"] == sum(read_json(p)["seconds"] for p in tmp_path.glob("*.json"))
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0

@@ -35,7 +35,10 @@ def linear(prefix, *shape):
 
 def batchnorm(prefix, width, affine=True):
     stats = {f"{prefix}.running_mean": torch.zeros(width), f"{prefix}.running_var": torch.ones(width), f"{prefix}.num_batches_tracked": torch.tensor(3)}  # fmt: skip
-    return {**({f"{prefix}.weight": torch.ones(width), f"{prefix}.bias": torch.zeros(width)} if affine else {}), **stats}
+    return {
+        **({f"{prefix}.weight": torch.ones(width), f"{prefix}.bias": torch.zeros(width)} if affine else {}),
+        **stats,
+    }
 
 
 def mmcv(state):
@@ -70,7 +73,12 @@ def vfs_head(d, h):
     out = {"iteration": torch.tensor(5.0)}
     for i in (0, 3, 6):
         out |= linear(f"img_head.projection_fcs.{i}", d, d) | batchnorm(f"img_head.projection_fcs.{i + 1}", d)
-    return out | linear("img_head.predictor_fcs.0", h, d) | batchnorm("img_head.predictor_fcs.1", h) | linear("img_head.predictor_fcs.3", d, h)
+    return (
+        out
+        | linear("img_head.predictor_fcs.0", h, d)
+        | batchnorm("img_head.predictor_fcs.1", h)
+        | linear("img_head.predictor_fcs.3", d, h)
+    )
 
 
 def build(case):
@@ -79,7 +87,13 @@ def build(case):
     selfsim = linear("selfsim_fc.0", 128, 512)
     if case == "crw":
         args = argparse.Namespace(lr=1e-4)
-        return {"model": {**prefixed(r18, "encoder.model."), **selfsim}, "epoch": 24, "args": args}, "crw-r18", r18, "crw", set(selfsim)
+        return (
+            {"model": {**prefixed(r18, "encoder.model."), **selfsim}, "epoch": 24, "args": args},
+            "crw-r18",
+            r18,
+            "crw",
+            set(selfsim),
+        )
     if case == "crw-old-spelling":
         pair = {re.sub(r"((?:layer\d\.\d\.)?conv\d)\.weight$", r"\1.1.weight", k): v for k, v in r18.items()}
         return {"model": {**prefixed(pair, "encoder.model."), **selfsim}}, "crw-r18", r18, "crw", set(selfsim)
@@ -89,18 +103,44 @@ def build(case):
             heads |= linear(f"{head}.linear1", 8, 4) | batchnorm(f"{head}.bn1", 8) | linear(f"{head}.linear2", 4, 8)
         model = {**prefixed(r18, "online_encoder."), **prefixed(resnet("resnet18", 2), "target_encoder."), **heads}
         assert len(model) == 267
-        return {"model": model, "optimizer": {}, "epoch": 19, "args": argparse.Namespace(seed=777)}, "fc-r18", r18, "fc", set()
+        return (
+            {"model": model, "optimizer": {}, "epoch": 19, "args": argparse.Namespace(seed=777)},
+            "fc-r18",
+            r18,
+            "fc",
+            set(),
+        )
     if case == "moco":
         state = {**prefixed(r50, "module.encoder_q."), **linear("module.encoder_q.fc", 128, 2048), **prefixed(resnet("resnet50", 2), "module.encoder_k."),
                  **linear("module.encoder_k.fc", 128, 2048), "module.queue": torch.randn(128, 64), "module.queue_ptr": torch.zeros(1, dtype=torch.long)}  # fmt: skip
-        return {"epoch": 200, "arch": "resnet50", "state_dict": state, "optimizer": {}}, "moco-v1-r50", r50, "moco", set()
+        return (
+            {"epoch": 200, "arch": "resnet50", "state_dict": state, "optimizer": {}},
+            "moco-v1-r50",
+            r50,
+            "moco",
+            set(),
+        )
     if case == "simsiam":
         fc = {"module.encoder.fc.0.weight": torch.randn(8, 8), "module.encoder.fc.3.weight": torch.randn(8, 8)}
-        fc |= batchnorm("module.encoder.fc.1", 8) | batchnorm("module.encoder.fc.4", 8) | linear("module.encoder.fc.6", 8, 8)
+        fc |= (
+            batchnorm("module.encoder.fc.1", 8)
+            | batchnorm("module.encoder.fc.4", 8)
+            | linear("module.encoder.fc.6", 8, 8)
+        )
         fc |= batchnorm("module.encoder.fc.7", 8, affine=False)
-        predictor = {"module.predictor.0.weight": torch.randn(4, 8)} | batchnorm("module.predictor.1", 4) | linear("module.predictor.3", 8, 4)
+        predictor = (
+            {"module.predictor.0.weight": torch.randn(4, 8)}
+            | batchnorm("module.predictor.1", 4)
+            | linear("module.predictor.3", 8, 4)
+        )
         assert (len(fc), len(predictor)) == (17, 8)
-        return {"epoch": 100, "arch": "resnet50", "state_dict": {**prefixed(r50, "module.encoder."), **fc, **predictor}}, "simsiam-r50", r50, "simsiam", set()
+        return (
+            {"epoch": 100, "arch": "resnet50", "state_dict": {**prefixed(r50, "module.encoder."), **fc, **predictor}},
+            "simsiam-r50",
+            r50,
+            "simsiam",
+            set(),
+        )
     if case == "pixpro":
         state = {**prefixed(r50, "module.encoder."), **prefixed(resnet("resnet50", 2), "module.encoder_k."), **linear("module.projector.linear1", 4, 4),
                  **linear("module.projector_k.linear1", 4, 4), **linear("module.value_transform", 4, 4)}  # fmt: skip
@@ -108,14 +148,18 @@ def build(case):
     if case in ("torchvision-r18", "torchvision-r50"):
         old = case == "torchvision-r18"  # the old files have no counters: 102 tensors with fc
         base, width, row = (r18, 512, "imagenet-r18") if old else (r50, 2048, "imagenet-r50")
-        state = {k: v for k, v in base.items() if not (old and k.endswith("num_batches_tracked"))} | linear("fc", 1000, width)
+        state = {k: v for k, v in base.items() if not (old and k.endswith("num_batches_tracked"))} | linear(
+            "fc", 1000, width
+        )
         assert len(state) == (102 if old else 320)
         canonical = {k: torch.tensor(0) if old and k.endswith("num_batches_tracked") else v for k, v in base.items()}
         return state, row, canonical, "torchvision", set()
     if case == "vfs-pretrain":
         return {"state_dict": r50, "meta": {}}, "vfs-r50", r50, "vfs-pretrain", set()
     if case in ("vfs-training-r18", "vfs-training-r50"):
-        base, d, h, row, total = (r18, 512, 128, "vfs-r18", 151) if case.endswith("r18") else (r50, 2048, 512, "vfs-r50", 349)
+        base, d, h, row, total = (
+            (r18, 512, 128, "vfs-r18", 151) if case.endswith("r18") else (r50, 2048, 512, "vfs-r50", 349)
+        )
         state = mmcv(base) | vfs_head(d, h)
         assert len(state) == total
         return {"meta": {"epoch": 100}, "state_dict": state, "optimizer": {}}, row, base, "vfs-training", set()
@@ -123,7 +167,11 @@ def build(case):
         head = linear("head.z_convs.0", 512, 512) | linear("head.x_convs.0", 512, 512)
         return {"meta": {}, "state_dict": mmcv(r18) | head}, "vfs-r18-object", r18, "vfs-tracking", set(head)
     if case.startswith("liir"):
-        state = prefixed(hr, "feature_extraction.") | {"feature_extraction.pos_embed1": torch.randn(1, 64, 128, 128)} | post()
+        state = (
+            prefixed(hr, "feature_extraction.")
+            | {"feature_extraction.pos_embed1": torch.randn(1, 64, 128, 128)}
+            | post()
+        )
         assert len(state) == 115 + 2
         keep = {"pos_embed1", *post()}
         if case in ("liir-compact", "liir-inter", "liir-full"):

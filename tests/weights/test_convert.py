@@ -42,7 +42,9 @@ def test_every_family_bit_for_bit(case, tmp_path, methods):
         assert torch.equal(weights.state_dict[key], value), key
     total = weights.meta["counts"]
     source = next((raw[k] for k in ("model", "state_dict") if k in raw), raw)
-    assert total["matched"] + total["extra"] + sum(total["dropped"].values()) == len(source), "every source key is accounted for"
+    assert total["matched"] + total["extra"] + sum(total["dropped"].values()) == len(source), (
+        "every source key is accounted for"
+    )
     assert weights.meta["source"]["sha256"] == file_hash(path)
     # the file reloads bit for bit, and the network takes it strictly
     save_weights(tmp_path / "weights.pt", weights)
@@ -137,9 +139,15 @@ def test_liir_is_no_resnet18(tmp_path, methods):
     with pytest.raises(Refusal, match=r"weights of a resnet18_hr\n  expected: weights of a resnet18 "):
         convert(write(tmp_path, raw), encoder=methods.get("crw-r18", "t")["encoder"], method="crw-r18")
     # stripped of its prefix it would load half-way into a ResNet-18: refused by its shapes
-    state = {k.removeprefix("feature_extraction."): v for k, v in raw["state_dict"].items() if k.startswith("feature_extraction.layer") or "conv1" in k or "bn1" in k}
+    state = {
+        k.removeprefix("feature_extraction."): v
+        for k, v in raw["state_dict"].items()
+        if k.startswith("feature_extraction.layer") or "conv1" in k or "bn1" in k
+    }
     with pytest.raises(Refusal, match="layer4"):
-        convert(write(tmp_path, {"state_dict": state}), encoder=methods.get("vfs-r18", "t")["encoder"], method="vfs-r18")
+        convert(
+            write(tmp_path, {"state_dict": state}), encoder=methods.get("vfs-r18", "t")["encoder"], method="vfs-r18"
+        )
 
 
 def test_liir_without_position_map_or_output_convolution(tmp_path, methods):
@@ -152,7 +160,12 @@ def test_liir_without_position_map_or_output_convolution(tmp_path, methods):
 def test_another_family_than_the_row_names(tmp_path, methods):
     raw, *_ = checkpoints.build("moco")
     with pytest.raises(Refusal, match=r"a moco checkpoint\n  expected: a simsiam checkpoint"):
-        convert(write(tmp_path, raw), encoder=methods.get("simsiam-r50", "t")["encoder"], method="simsiam-r50", family="simsiam")
+        convert(
+            write(tmp_path, raw),
+            encoder=methods.get("simsiam-r50", "t")["encoder"],
+            method="simsiam-r50",
+            family="simsiam",
+        )
 
 
 def test_unknown_and_ambiguous_families():
@@ -178,7 +191,10 @@ def test_pickles_with_foreign_objects_need_an_opt_in(tmp_path, methods):
     assert convert(write(tmp_path, {**raw, "args": argparse.Namespace(a=1)}), **arguments).meta["family"] == "crw"
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "no such checkpoint"), (b"not a checkpoint", "not a readable checkpoint|more than tensors")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such checkpoint"), (b"not a checkpoint", "not a readable checkpoint|more than tensors")],
+)
 def test_missing_and_unreadable_files(content, message, tmp_path, methods):
     _, arguments = crw(methods)
     path = tmp_path / "file.pth"
@@ -202,7 +218,9 @@ def test_published_hash_is_checked(tmp_path, methods):
     wrong = {**right, "value": "00000000"}
     with pytest.raises(Refusal, match="published is 00000000"):
         convert(path, claim=wrong, **arguments)
-    assert convert(path, claim={**wrong, "on_mismatch": "warn"}, **arguments).meta["source"]["claim"]["matches"] is False
+    assert (
+        convert(path, claim={**wrong, "on_mismatch": "warn"}, **arguments).meta["source"]["claim"]["matches"] is False
+    )
 
 
 def test_canonical_file_that_was_altered_is_refused(tmp_path, methods):

@@ -79,7 +79,12 @@ def run(finished, tmp_path):
 def test_everything_is_there(finished):
     table = pd.read_csv(finished / "results/table.csv")
     assert list(table.columns) == list(COLUMNS)
-    assert list(table["entry"]) == ["identity.none.identity", "random-r18.random.warm", "random-r18.random.dino", "random-r18.random.warm"]
+    assert list(table["entry"]) == [
+        "identity.none.identity",
+        "random-r18.random.warm",
+        "random-r18.random.dino",
+        "random-r18.random.warm",
+    ]
     assert set(table["benchmark"]) == {"tiny-val", "tiny-server"}
     scored = table[table["benchmark"] == "tiny-val"]
     assert scored["J&F"].between(0, 100).all() and table[table["benchmark"] == "tiny-server"]["J&F"].isna().all()
@@ -113,7 +118,10 @@ def test_touched_files_change_nothing(run):
 def test_a_temperature_makes_its_entries_stale_and_no_others(run):
     write(run, warm={**WARM, "selection": {"temperature": 0.05}})
     jobs = planned(run)
-    assert sorted(jobs["propagate"]) == ["benchmark=tiny-server, entry=random-r18.random.warm", "benchmark=tiny-val, entry=random-r18.random.warm"]
+    assert sorted(jobs["propagate"]) == [
+        "benchmark=tiny-server, entry=random-r18.random.warm",
+        "benchmark=tiny-val, entry=random-r18.random.warm",
+    ]
     assert set(jobs) == {"propagate", "postprocess", "evaluate", "overlays", "submission", "table", "plots", "report"}
     assert len(jobs["evaluate"]) == 1
 
@@ -167,8 +175,14 @@ def test_a_failed_entry_leaves_earlier_results(run):
     ("change", "message"),
     [
         ({"device": "gpu"}, "one of auto, cpu, cuda"),
-        ({"runs": [{"methods": ["random-18"], "weights": ["random"], "benchmarks": ["tiny-val"]}]}, "did you mean 'random-r18'"),
-        ({"runs": [{"methods": ["crw-r18"], "weights": ["released"], "benchmarks": ["davis2017-val"]}]}, "needs data.davis2017"),
+        (
+            {"runs": [{"methods": ["random-18"], "weights": ["random"], "benchmarks": ["tiny-val"]}]},
+            "did you mean 'random-r18'",
+        ),
+        (
+            {"runs": [{"methods": ["crw-r18"], "weights": ["released"], "benchmarks": ["davis2017-val"]}]},
+            "needs data.davis2017",
+        ),
     ],
 )
 def test_a_bad_config_stops_before_any_job(tmp_path, change, message):
@@ -186,7 +200,9 @@ def test_the_paper_benchmark_plans(tmp_path):
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    counts = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit())
+    counts = dict(
+        line.split() for line in done.stdout.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit()
+    )
     assert int(counts["propagate"]) == 21 and int(counts["download"]) == int(counts["convert"]) == 14
 
 
@@ -200,4 +216,3 @@ def test_profiles_have_disjoint_keys():
 def test_no_result_is_tracked():
     tracked = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True).stdout.split()
     assert tracked in ([], ["results/README.md"])
-
