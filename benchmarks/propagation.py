@@ -1,8 +1,8 @@
 """Time one propagation step of the CRW protocol: the engine against the plain dense formula, in turn, same features.
 
-    python benchmarks/propagation.py [--rounds 5] [--memory] [--device cuda]
+    python benchmarks/propagation.py [--rounds 5] [--memory] [--device cuda] [--frames JPEGImages/480p/car-shadow]
 
-The features are those of a seeded ResNet-18 on 22 synthetic frames of 480x854: 60x107 cells, 256 channels, 21 context
+The features are those of a seeded ResNet-18 on the first 22 frames of --frames, else on synthetic ones, of 480x854: 60x107 cells, 256 channels, 21 context
 frames. Dense is what the reference codes do: all context frames x all cells, the window added as a mask, one top-k over
 the joint axis; tests/reference/propagation.py. `--memory` runs whole videos of two lengths in fresh processes.
 """
@@ -20,6 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import torch  # noqa: E402
 from reference.propagation import crw_context, dense_topk, window  # noqa: E402
 
+from corrbench.datasets.davis import read_image  # noqa: E402
 from corrbench.datasets.synthetic import sequence_frames  # noqa: E402
 from corrbench.encoders.resnet import ResNet, random_resnet  # noqa: E402
 from corrbench.propagation.inputs import network_size, prepare  # noqa: E402
@@ -34,12 +35,15 @@ T = 21
 """The first target whose context holds 21 different frames."""
 
 
-def load(device):
+def load(device, frames):
     rules = Protocol.from_row(Rows([ROOT / "config"], "protocols", "protocol").get("crw", "benchmark"))
     net = ResNet("resnet18")
     net.load_weights(random_resnet("resnet18", 0), {})
     net.eval().to(device)
     pairs = sequence_frames(0, frames=T + 1, height=480, width=854, objects=2)
+    if frames:
+        images = [read_image(path) for path in sorted(frames.glob("*.jpg"))[: T + 1]]
+        pairs = [(image, ids) for image, (_, ids) in zip(images, pairs, strict=True)]
     sizes = network_size(480, 854, rules.image)
     features = [encode(net, prepare(image, sizes, rules.image, "rgb").to(device), rules) for image, _ in pairs]
     labels, _ = first_labels(pairs[0][1], features[0].shape[:2], rules.labels, stride=8)
@@ -57,12 +61,13 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", action="store_true", help="also measure the memory of whole videos")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--frames", type=Path, help="folder of at least 22 real frames of 480x854")
     parser.add_argument("--video", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.video:
         return video(args.video)
     device = pick_device(args.device)
-    rules, features, labels = load(device)
+    rules, features, labels = load(device, args.frames)
     h, w, c = features[0].shape
     memory = Memory(rules, features[0], labels)
     soft = [labels]

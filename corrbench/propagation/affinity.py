@@ -56,8 +56,8 @@ def topk_readout(
 ) -> Tensor:
     """Label scores by a joint top-k over all context frames and allowed cells, softmax after the top-k.
 
-    query ``[h, w, C]``; keys ``[h, N, w, C]`` (frames lie inside rows, so that the rectangle of a tile is one batch of
-    matrices without a copy); labels ``[N, h, w, K]`` float32; `copies[n]` says how often frame n counts. A kept
+    query ``[h, w, C]``; keys ``[h, N, w, C]`` (frames lie inside rows, so that the rows of a tile's rectangle are
+    one matrix); labels ``[N, h, w, K]`` float32; `copies[n]` says how often frame n counts. A kept
     candidate counts as often as it is present, until k are used. Returns ``[h, w, K]`` float32. Source: CRW
     ``mem_efficient_batched_affinity``, VFS ``masked_attention_efficient``, DINO ``label_propagation``.
     """
@@ -67,8 +67,7 @@ def topk_readout(
     h, n, w, _ = keys.shape
     if window.shape == "none":  # every frame is exempt
         exempt = [*exempt, *(Exempt(keys[:, i], labels[i], copies[i], 0) for i in range(n))]
-        n = 0
-    keys = keys.contiguous()
+        keys, n = keys[:, :0], 0
     flat_labels = torch.cat([labels[:n].flatten(0, 2), *(e.labels.flatten(0, 1) for e in exempt)])
     counts = torch.tensor(copies, device=query.device)
     out = flat_labels.new_empty(h, w, flat_labels.shape[1])
@@ -82,15 +81,19 @@ def topk_readout(
             far = workspace.take("far", query, h * w, len(wide))
             torch.mm(frame.keys.flatten(0, 1), wide.t(), out=far)
             searched.append(_best_anywhere(far.float().view(h, w, -1), k))
+        kx = slice(*column[0].kx)
+        strip, filled = workspace.take("strip", query, h, n, kx.stop - kx.start, query.shape[2]), 0
         for tile in column:
+            strip[filled : tile.ky[1]] = keys[filled : tile.ky[1], :, kx]
+            filled = tile.ky[1]
             q = query[slice(*tile.qy), qx].flatten(0, 1)  # [Q, C]
             found: list[Found] = []
             for band in bands(tile, window, h) if n and not selection.keep_ties else [tile] if n else []:
                 queries = slice((band.qy[0] - tile.qy[0]) * width, (band.qy[1] - tile.qy[0]) * width)
-                rect = keys[slice(*band.ky)].flatten(0, 1)[:, slice(*band.kx)]  # [kh*N, kw, C], a view
-                product = workspace.take("near", query, len(rect), rect.shape[1], queries.stop - queries.start)
-                torch.bmm(rect, q[queries].t().expand(len(rect), -1, -1), out=product)
-                sims = product.float().view(-1, n, *product.shape[1:])  # [kh, N, kw, Q]
+                rect = strip[slice(*band.ky)].flatten(0, 2)  # [kh*N*kw, C], a view
+                product = workspace.take("near", query, len(rect), queries.stop - queries.start)
+                torch.mm(rect, q[queries].t(), out=product)
+                sims = product.float().view(-1, n, kx.stop - kx.start, product.shape[1])  # [kh, N, kw, Q]
                 penalty = window_penalty(window, band, query.device)
                 found.append(_spread(_best_in_window(sims, penalty, band, (h, w), selection, counts), queries, len(q)))
             rows = slice(tile.qy[0] * width, tile.qy[1] * width)
