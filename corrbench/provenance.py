@@ -51,8 +51,10 @@ def reached_modules(script: Path) -> list[Path]:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             for name in names:
-                stem = ROOT.joinpath(*name.split("."))
-                todo += [p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()]
+                parts = name.split(".")
+                for i in range(1, len(parts) + 1):  # importing a.b runs a/__init__.py too
+                    stem = ROOT.joinpath(*parts[:i])
+                    todo += [p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()]
     return sorted(seen)
 
 

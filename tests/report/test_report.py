@@ -1,0 +1,117 @@
+"""Table, plots, overlays and paper tables from made-up results."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from corrbench.datasets.palette import save_mask
+from corrbench.entries import Config
+from corrbench.report.leaderboard import page
+from corrbench.report.overlays import WIDTH, overlay, sheet
+from corrbench.report.paper import paper_markdown, paper_tables
+from corrbench.report.plots import heat_map, leaderboard, quality_against_cost, save, sequence_frame
+from corrbench.report.table import COLUMNS, markdown_table, to_csv, to_markdown
+
+
+@pytest.fixture
+def config():
+    return Config({
+        "data": {"davis2017": "/d"},
+        "runs": [{"methods": ["crw-r18"], "weights": ["released", "random"], "benchmarks": ["davis2017-val"]},
+                 {"methods": ["vfs-r18"], "weights": ["released"], "benchmarks": ["davis2017-val"]}],
+    })  # fmt: skip
+
+
+@pytest.fixture
+def table(config):
+    rows = []
+    for entry, score in zip(config.entries, (67.5, 40.0, 60.0), strict=True):
+        row = dict.fromkeys(COLUMNS)
+        row |= {"entry": entry.id, "method": entry.method["method"], "backbone": entry.method["backbone"], "weights": entry.source,
+                "benchmark": "davis2017-val", "protocol": entry.protocol.name, "protocol_hash": entry.protocol.hash, "J&F": score,
+                "J-mean": score - 3, "F-mean": score + 3, "fps": 3.0, "device": "cpu"}  # fmt: skip
+        rows.append(row)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame["published"] = [67.606, np.nan, 66.7]
+    return frame
+
+
+def test_paper_table_has_every_published_row(config, table):
+    papers = paper_tables(config, table)
+    frame = papers["davis2017-val"].set_index("row")
+    assert len(frame) == 33
+    assert frame.loc["CRW R18", "verdict"] == "reproduced" and frame.loc["CRW R18", "delta"] == pytest.approx(
+        67.5 - 67.606
+    )
+    assert frame.loc["VFS R18", "verdict"] == "differs"
+    assert frame.loc["SFC (FC + MoCo-v1)", "verdict"] == "not run"
+    assert (frame["verdict"] == "not run").sum() == len(frame) - 2
+    assert "| CRW R18 |" in paper_markdown("davis2017-val", papers["davis2017-val"])
+
+
+def test_protocols_are_listed_apart_and_ranked_within(table):
+    text = to_markdown(table)
+    assert text.count("## davis2017-val, protocol") == 2
+    assert text.index("crw-r18.released.crw") < text.index("crw-r18.random.crw")
+
+
+def test_csv_has_the_stated_columns_and_two_decimals(table):
+    lines = to_csv(table).splitlines()
+    assert lines[0] == ",".join(COLUMNS)
+    assert ",67.50," in lines[1]
+
+
+def test_markdown_cells():
+    frame = pd.DataFrame({"a": [1.0, np.nan], "b": ["x", None]})
+    assert markdown_table(frame).splitlines()[2:] == ["| 1.00 | x |", "|  |  |"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_plots_are_drawn(table, tmp_path, suffix):
+    by_sequence = sequence_frame({e: {"dog": 0.5, "cows": 0.9} for e in table["entry"]})
+    for name, figure in {
+        "leaderboard": leaderboard(table, "davis2017-val"),
+        "sequences": heat_map(by_sequence, "davis2017-val"),
+        "cost": quality_against_cost(table, "davis2017-val"),
+    }.items():
+        save(figure, tmp_path / f"{name}{suffix}")
+        assert (tmp_path / f"{name}{suffix}").stat().st_size > 5000
+
+
+def test_equal_tables_give_equal_svg(table, tmp_path):
+    for name in ("a.svg", "b.svg"):
+        save(leaderboard(table, "davis2017-val"), tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_overlay_marks_what_is_wrong():
+    image = np.full((60, 60, 3), 100, np.uint8)
+    truth, guess = np.zeros((60, 60), np.uint8), np.zeros((60, 60), np.uint8)
+    truth[10:30, 10:30] = 1
+    guess[10:30, 20:50] = 1
+    picture = overlay(image, guess, truth)
+    assert (picture[15, 25] != 100).any(), "the mask is tinted"
+    assert (picture[12:28, 9:12].min(axis=2) > 200).any(), "what was missed is outlined in white"
+    assert ((picture[:, :, 0] > 200) & (picture[:, :, 1] < 120) & (picture[:, :, 2] > 200)).any(), (
+        "what is extra in magenta"
+    )
+    assert (picture[50:, 50:] == 100).all()
+
+
+def test_sheet_has_a_strip_for_each_sequence(tiny_davis, tmp_path):
+    for name in tiny_davis.sequences:
+        (tmp_path / name).mkdir()
+        for path in tiny_davis.sequence(name).annotations:
+            save_mask(tmp_path / name / path.name, np.zeros((48, 80), np.uint8))
+    picture = sheet(tiny_davis, tmp_path, "title", single_object=False)
+    height = round(48 * WIDTH / 80)
+    assert picture.shape == (44 + 2 * height, 3 * WIDTH, 3)
+
+
+def test_page_names_every_entry_and_needs_no_network(config, table):
+    text = page(config, table, ["davis2017-val"])
+    for entry in config.entries:
+        assert entry.id in text
+    assert "http" not in text
+    assert (ROOT / "results/README.md").exists()

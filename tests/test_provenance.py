@@ -1,0 +1,50 @@
+"""The code fingerprint: formulas count, comments and docstrings do not."""
+
+import shutil
+
+import pytest
+from conftest import ROOT
+
+from corrbench import provenance
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A small copy of the project to edit."""
+    for folder in ("corrbench", "scripts"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    return tmp_path
+
+
+def versions():
+    provenance.code_version.cache_clear()
+    provenance.reached_modules.cache_clear()
+    names = ("propagate", "postprocess", "evaluate", "plots", "convert")
+    return {name: provenance.code_version(f"scripts/{name}.py") for name in names}
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stale"),
+    [
+        ("corrbench/metrics/davis.py", "BOUND = 0.008", "BOUND = 0.009", {"evaluate"}),
+        ("corrbench/metrics/davis.py", "BOUND = 0.008", "BOUND = 0.008  # of the diagonal", set()),
+        ("corrbench/metrics/davis.py", '"""J of two 0/1 masks."""', '"""Region similarity."""', set()),
+        ("corrbench/propagation/softmax.py", "SHARP = 0.1", "SHARP = 0.2", {"propagate"}),
+        ("corrbench/propagation/decode.py", "1e-12", "1e-9", {"propagate", "postprocess"}),
+        ("corrbench/weights/convert.py", "CONVERTER_VERSION = 1", "CONVERTER_VERSION = 2", {"convert"}),
+        ("corrbench/report/plots.py", "figsize=(9.5, 5)", "figsize=(9, 5)", {"plots"}),
+        ("scripts/evaluate.py", "100 * total", "100.0 * total", {"evaluate"}),
+    ],
+)
+def test_what_an_edit_makes_stale(checkout, file, old, new, stale):
+    before = versions()
+    edit(checkout / file, old, new)
+    after = versions()
+    assert {name for name in before if before[name] != after[name]} == stale
