@@ -75,12 +75,6 @@ def topk_readout(
     def work(column: list[Tile]) -> None:
         qx = slice(*column[0].qx)
         width = qx.stop - qx.start
-        wide = query[:, qx].flatten(0, 1)  # all queries of the column: large products for the exempt frames
-        searched = []
-        for frame in exempt:
-            far = workspace.take("far", query, h * w, len(wide))
-            torch.mm(frame.keys.flatten(0, 1), wide.t(), out=far)
-            searched.append(_best_anywhere(far.float().view(h, w, -1), k))
         kx = slice(*column[0].kx)
         strip, filled = workspace.take("strip", query, h, n, kx.stop - kx.start, query.shape[2]), 0
         for tile in column:
@@ -96,12 +90,14 @@ def topk_readout(
                 sims = product.float().view(-1, n, kx.stop - kx.start, product.shape[1])  # [kh, N, kw, Q]
                 penalty = window_penalty(window, band, query.device)
                 found.append(_spread(_best_in_window(sims, penalty, band, (h, w), selection, counts), queries, len(q)))
-            rows = slice(tile.qy[0] * width, tile.qy[1] * width)
-            for i, (frame, (values, cells)) in enumerate(zip(exempt, searched, strict=True)):
-                present = torch.full_like(cells[rows], frame.everywhere)
+            for i, frame in enumerate(exempt):
+                product = workspace.take("far", query, h * w, len(q))
+                torch.mm(frame.keys.flatten(0, 1), q.t(), out=product)
+                values, cells = _best_anywhere(product.float().view(h, w, -1), k)
+                present = torch.full_like(cells, frame.everywhere)
                 if frame.inside:
-                    present += frame.inside * _in_window(cells[rows], tile, w, window)
-                found.append((values[rows], cells[rows] + (n + i) * h * w, present))
+                    present += frame.inside * _in_window(cells, tile, w, window)
+                found.append((values, cells + (n + i) * h * w, present))
             scores = _weigh(found, flat_labels, selection)
             if selection.keep_ties and n:
                 _readd_ties(scores, sims, penalty, found[0][0], labels, tile, selection)
