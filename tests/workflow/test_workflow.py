@@ -216,3 +216,36 @@ def test_profiles_have_disjoint_keys():
 def test_no_result_is_tracked():
     tracked = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True).stdout.split()
     assert tracked in ([], ["results/README.md"])
+
+
+def test_the_slurm_profile_plans_with_gpus(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--profile", "slurm", "-n", "--directory", str(tmp_path), "results/table.csv"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("gpu=1") == 21, "propagation asks for a GPU, nothing else does"
+
+
+def test_score_program_plans_a_users_checkpoint(tiny_davis, tmp_path):
+    import torch
+
+    from corrbench.encoders.resnet import random_resnet
+
+    torch.save({"state_dict": random_resnet("resnet18", 3)}, tmp_path / "mine.pth")
+    arguments = ["--method", "vfs-r18", "--checkpoint", tmp_path / "mine.pth", "--benchmark", "tiny-val", "--data", tiny_davis.root,
+                 "--rows", ROWS, "--results", tmp_path / "out", "--dry-run"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.score", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    config = yaml.safe_load((tmp_path / "out/config.yaml").read_text())
+    assert config["files"]["mine"]["path"] == str(tmp_path / "mine.pth")
+    assert config["runs"][1]["weights"] == ["random", "mine"]
+    wrong = subprocess.run(
+        [sys.executable, "-m", "scripts.score", *map(str, arguments[2:]), "--method", "vfs-r81"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert wrong.returncode == 1 and "did you mean 'vfs-r18'" in wrong.stderr
