@@ -16,7 +16,7 @@ $(BIN)/.installed: requirements.txt
 	touch $@
 
 demo: $(BIN)/.installed
-	snakemake --cores all --configfile config/demo.yaml --quiet rules
+	snakemake --cores all --configfile config/demo.yaml --quiet rules || { grep -rhA3 "refused:" results/demo/logs; exit 1; }
 	@echo
 	@cat results/demo/table.md
 	@echo "page      results/demo/report.html"

@@ -141,10 +141,14 @@ class Config:
         """The entry with this key."""
         return self._by_key[benchmark, entry_id]
 
+    def is_generated(self, benchmark: Mapping[str, Any]) -> bool:
+        """True if the workflow makes this benchmark's data: it is synthetic and the config names no root for it."""
+        return benchmark["data"] == "synthetic" and "synthetic" not in self.values["data"]
+
     def data_root(self, benchmark: Mapping[str, Any]) -> Path:
         """Root folder of a benchmark's data set."""
         key = benchmark["data"]
-        if key == "synthetic" and key not in self.values["data"]:
+        if self.is_generated(benchmark):
             return self.results / "data" / benchmark["name"]
         if key not in self.values["data"]:
             raise Refusal(
@@ -222,6 +226,13 @@ class Config:
         if encoder["arch"] == "fusion":
             members = encoder["members"]
             encoder["members"] = [self.methods.get(m, f"method {method}: encoder.members")["encoder"] for m in members]
+            kinds = {(m["arch"] == "resnet18_hr", m.get("colour"), str(m.get("strides"))) for m in encoder["members"]}
+            if len(kinds) > 1 or any(m["arch"] in ("fusion", "none") for m in encoder["members"]):
+                raise Refusal(
+                    f"method {method}: members {' and '.join(members)} cannot be fused",
+                    expected="two plain networks of one grid and one colour space",
+                    do="correct `members:`",
+                )
         rules = Protocol.from_row(self.protocols.get(protocol, f"{place}.protocols"))
         weights = self._weights(row, members, source, place)
         if (encoder["arch"] == "none") != rules.copy:
@@ -248,6 +259,13 @@ class Config:
                     do="write `weights: [none]`",
                 )
             return ()
+        for name in self.values["files"]:
+            if name in ("released", "none", "own") or RANDOM.match(name):
+                raise Refusal(
+                    f"files: a checkpoint named {name!r}",
+                    expected="a name that means nothing else in `weights:`",
+                    do="rename it",
+                )
         known = ["released", "random", *self.values["files"]]
         if source not in known and not RANDOM.match(source):
             raise Refusal(

@@ -8,9 +8,9 @@ import argparse
 import json
 from pathlib import Path
 
-from corrbench.entries import ROOT
 from corrbench.errors import run_program
 from corrbench.files import write_json
+from corrbench.provenance import ROOT
 from corrbench.rows import Rows
 from corrbench.weights.canonical import save_weights
 from corrbench.weights.convert import convert, random_weights
@@ -27,7 +27,11 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, help="file to convert")
     source.add_argument("--seed", type=int, help="make seeded, untrained weights")
-    parser.add_argument("--any-family", action="store_true", help="your own file: any family that fits the network")
+    parser.add_argument(
+        "--released",
+        action="store_true",
+        help="the checkpoint is the file that the row names: demand its family and its published hash",
+    )
     parser.add_argument(
         "--trust-pickle",
         action="store_true",
@@ -49,8 +53,8 @@ def main() -> None:
             args.checkpoint,
             encoder=encoder,
             method=args.method,
-            family=None if args.any_family else released.get("family"),
-            claim=None if args.any_family else released.get("hash"),
+            family=released.get("family") if args.released else None,
+            claim=released.get("hash") if args.released else None,
             trust_pickle=args.trust_pickle,
         )
     save_weights(args.out, weights)

@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from corrbench.entries import ROOT
 from corrbench.errors import Refusal, run_program
+from corrbench.provenance import ROOT
 from corrbench.rows import Rows
 from corrbench.weights.download import download
 

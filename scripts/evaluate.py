@@ -5,9 +5,9 @@ In the flow it also records where the masks came from. By hand, on any masks:
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
+from typing import Any
 
 from corrbench.datasets.davis import open_davis
 from corrbench.entries import Config
@@ -17,6 +17,24 @@ from corrbench.metrics.crosscheck import cross_check
 from corrbench.metrics.davis import GLOBAL_COLUMNS, evaluate, global_scores
 from corrbench.metrics.scores import write_scores
 from corrbench.provenance import code_version, libraries
+
+
+def masks_record(masks: Path, propagation: Path | None) -> dict[str, Any] | None:
+    """What the postprocess stage says of these masks; None for masks from elsewhere.
+
+    Raises Refusal when they were decoded from another propagation than the one beside them.
+    """
+    path = masks / "record.json"
+    record = read_json(path) if path.exists() else None
+    if propagation is not None:
+        key = read_json(propagation)["key"]
+        if record is None or record["propagation"] != key:
+            raise Refusal(
+                f"{masks}: masks of another propagation than {propagation}",
+                expected=f"masks decoded from the run with key {key}",
+                do=f"snakemake --forcerun {masks}",
+            )
+    return record
 
 
 def main() -> None:
@@ -29,7 +47,6 @@ def main() -> None:
     parser.add_argument("--masks", type=Path, required=True, help="<sequence>/<frame>.png")
     parser.add_argument("--out", type=Path, required=True, help="folder of score files to write")
     parser.add_argument("--propagation", type=Path, help="summary that propagate.py wrote, for the record")
-    parser.add_argument("--settings", help="JSON of the postprocess settings, for the record")
     parser.add_argument("--cross-check", action="store_true", help="run davis2017-evaluation too; refuse a difference")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args()
@@ -50,17 +67,12 @@ def main() -> None:
     scores = evaluate(davis, args.masks, single_object=single, workers=args.workers)
     if args.cross_check:
         print(cross_check(davis, args.masks, scores, single_object=single))
-    propagation = read_json(args.propagation) if args.propagation else {}
     record = {
         "benchmark": data["row"]["name"],
         "label": data["label"],
         "annotations": data.get("fingerprint"),
-        "postprocess": json.loads(args.settings) if args.settings else None,
-        "propagation": {k: v for k, v in propagation.items() if k != "sequences"},
-        "code": {
-            "evaluate": code_version("scripts/evaluate.py"),
-            "postprocess": code_version("scripts/postprocess.py"),
-        },
+        "masks": masks_record(args.masks, args.propagation),
+        "code": code_version("scripts/evaluate.py"),
         "libraries": libraries(),
     }
     write_scores(args.out, scores, record)

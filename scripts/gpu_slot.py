@@ -61,6 +61,9 @@ def acquire(count: int, poll: float = 0.5) -> list[str]:
 
 
 def main() -> None:
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print(__doc__)
+        return
     if len(sys.argv) < 4 or sys.argv[2] != "--" or not sys.argv[1].isdigit():
         sys.exit(__doc__)
     count, command = int(sys.argv[1]), sys.argv[3:]

@@ -2,23 +2,25 @@
 
 import argparse
 import json
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 
 from corrbench.datasets.palette import save_mask
 from corrbench.errors import Refusal, run_program
-from corrbench.files import atomic, read_json
+from corrbench.files import atomic, read_json, write_json
+from corrbench.parallel import parallel_map
 from corrbench.progress import Progress
 from corrbench.propagation.decode import decode
 from corrbench.propagation.protocol import Decode
 from corrbench.propagation.scoremaps import ScoreReader
+from corrbench.provenance import code_version, libraries
 
 
 def decode_sequence(arguments: tuple[Path, Path, Decode, str]) -> str:
     """Write the masks of one sequence. Raises Refusal when the score file is not of this run."""
     path, folder, rule, key = arguments
+    torch.set_num_threads(1)  # one process per core
     reader = ScoreReader(path)
     if reader.record.get("key") != key:
         raise Refusal(
@@ -55,12 +57,16 @@ def main() -> None:
         )
     with atomic(args.out) as temporary:
         work = [(args.labels / f"{n}.npz", temporary / n, rule, summary["key"]) for n in names]
-        with (
-            ProcessPoolExecutor(args.workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-            Progress("postprocess", len(work), unit="sequence") as bar,
-        ):
-            for name in pool.map(decode_sequence, work):
+        with Progress("postprocess", len(work), unit="sequence") as bar:
+            for name in parallel_map(decode_sequence, work, args.workers):
                 bar.advance(note=name)
+        record = {
+            "propagation": summary["key"],
+            "settings": json.loads(args.settings),
+            "code": code_version("scripts/postprocess.py"),
+            "libraries": libraries(),
+        }
+        write_json(temporary / "record.json", record)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,10 @@ def main() -> None:
         "settings": settings,
         "weights_sha256": hashes,
         "inputs": data["fingerprint"],
+        "scoring": data["row"]["scoring"],
+        # a run that goes on elsewhere starts over: half a result from another device or torch is no result
+        "device": device_name(device),
+        "torch": libraries()["torch"],
         "code": code_version("scripts/propagate.py"),
     }
     members = settings["encoder"].get("members", [settings["encoder"]])

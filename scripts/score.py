@@ -7,15 +7,47 @@ all results stay below --results, so the same command run again only does what i
 """
 
 import argparse
+import copy
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from corrbench.entries import ROOT, Config
-from corrbench.errors import run_program
+from corrbench.errors import Refusal, few, run_program
 from corrbench.files import atomic
+from corrbench.weights.convert import convert
+
+
+def check_before_running(args: argparse.Namespace, values: dict[str, Any]) -> None:
+    """Refuse in seconds what would otherwise fail in a job: names, the data root, the checkpoint. Completes `values`."""
+    config = Config(copy.deepcopy(values), "command line")
+    row = config.benchmarks.get(args.benchmark, "--benchmark")
+    values["data"] = config.values["data"] = {row["data"]: str(args.data.resolve())}
+    if not args.data.is_dir():
+        raise Refusal(f"{args.data}: no such folder", expected=f"the root of {row['title']}", do="correct --data")
+    images = args.data / "JPEGImages" / row["resolution"]
+    missing = [n for n in config.sequences(row) if not (images / n).is_dir()]
+    if missing:
+        raise Refusal(
+            f"{images}: {len(missing)} of {len(row['sequences'])} sequences are missing: {few(missing)}",
+            expected=f"every sequence of {row['title']}",
+            do="complete the data set, choose another --benchmark, or add --subset to score what is there",
+        )
+    if args.checkpoint:
+        method = config.methods.get(args.method, "--method")
+        found = convert(
+            args.checkpoint, encoder=method["encoder"], method=args.method, trust_pickle=args.trust_pickle
+        ).meta["family"]
+        own = method.get("released", {}).get("family", found)
+        if found != own:
+            print(
+                f"note: {args.checkpoint} is a {found} checkpoint; it is scored with the network surgery of {args.method}",
+                file=sys.stderr,
+            )
 
 
 def main() -> None:
@@ -64,14 +96,18 @@ def main() -> None:
             {"methods": [args.method], "weights": weights, "protocols": [args.protocol], **run},
         ],
     }  # fmt: skip
-    key = Config(dict(values), "command line").benchmarks.get(args.benchmark, "--benchmark")["data"]
-    values["data"] = {key: str(args.data.resolve())}
+    check_before_running(args, values)
     with atomic(args.results / "config.yaml") as temporary:
         temporary.write_text("# written by scripts/score.py\n" + yaml.safe_dump(values, sort_keys=False))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/local"),
                "--configfile", str(args.results / "config.yaml"), "--quiet", "rules"]  # fmt: skip
+    start = time.time()
     status = subprocess.run([*command, *(["--dry-run"] if args.dry_run else [])], check=False).returncode
     if status:
+        # the reason stands in the log of the job; bring it to where the user looks
+        for log in (args.results / "logs").rglob("*.log"):
+            if log.stat().st_mtime >= start and "refused:" in log.read_text():
+                print(f"\n{log}:\n{log.read_text()}", file=sys.stderr)
         sys.exit(status)
     if not args.dry_run:
         print((args.results / "table.md").read_text())

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 from corrbench.datasets.synthetic import write_davis
-from corrbench.entries import ROOT
 from corrbench.errors import Refusal, run_program
+from corrbench.provenance import ROOT
 from corrbench.rows import Rows
 
 

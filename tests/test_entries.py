@@ -87,6 +87,8 @@ def test_hash_follows_what_decides_the_numbers():
         (run(methods=["sfc"], weights=["mine"]), "one file for the fusion sfc"),
         (run(protocols=["identity"]), "method crw-r18 with protocol identity"),
         (run(protocols=["own", "crw"]), "two entries with the id crw-r18.released.crw"),
+        ({"files": {"released": {"path": "x"}}}, "a checkpoint named 'released'"),
+        ({"files": {"random5": {"path": "x"}}}, "a checkpoint named 'random5'"),
         (run(methods=[]), r"\[\] should be non-empty"),
         ({"runs": [{"methods": ["crw-r18"], "weights": ["released"]}]}, "missing benchmarks"),
         ({"rows": ["/no/such/folder"]}, "no folder /no/such/folder"),
@@ -118,6 +120,11 @@ def write_row(folder, kind, row):
         ({"name": "mine", "base": "crw-r18", "encoder": {"arch": "resnet34"}}, "resnet34"),
         ({"name": "mine", "base": "crw-r18", "backbon": "x"}, "unknown key 'backbon'\n.*did you mean 'backbone'"),
         ({"name": "mine", "method": "x"}, "missing backbone"),
+        (
+            {"name": "mine", "base": "random-fusion", "encoder": {"members": ["random-r18", "random-hr"]}},
+            "cannot be fused",
+        ),
+        ({"name": "mine", "base": "crw-r18", "encoder": {"strides": [2, 2, 1, 1]}}, "encoder.strides"),
         ({"name": "crw-r18", "method": "x"}, "a row of that name is in"),
     ],
 )
@@ -185,6 +192,14 @@ def test_every_target_names_a_source_and_a_real_method():
         if target.values.get("J-Mean") and target.values.get("F-Mean"):
             mean = (target.values["J-Mean"] + target.values["F-Mean"]) / 2
             assert target.score == pytest.approx(mean, abs=0.31), target.values["id"]
+
+
+def test_conda_pins_are_those_of_requirements():
+    lock = {
+        line.split(" ;")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line
+    }
+    for pin in yaml.safe_load((ROOT / "envs/corrbench.yaml").read_text())["dependencies"][-1]["pip"]:
+        assert pin in lock
 
 
 def test_nearest():

@@ -147,6 +147,10 @@ def read_ids(path: Path) -> Pixels:
             expected="one channel of object ids",
             do="save masks as palette or grey PNG",
         )
+    if ids.dtype != bool and (ids.min() < 0 or ids.max() > 255):
+        raise Refusal(
+            f"{path}: object id {ids.max()}", expected="ids up to 255", do="save masks as 8-bit palette or grey PNG"
+        )
     return ids.astype(np.uint8)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from corrbench.datasets.davis import Davis, Sequence, read_annotation, read_image
 from corrbench.errors import Refusal
+from corrbench.parallel import parallel_map
 from corrbench.progress import Progress
 
 
@@ -75,7 +75,7 @@ class Diagnosis:
 
 
 def diagnose(davis: Davis, row: dict[str, Any], *, subset: bool, workers: int = 1) -> Diagnosis:
-    """Check every sequence of `davis.sequences`: present, in step, decodable, one size, ids in order, objects in frame 0.
+    """Check every sequence of `davis.sequences`: present, in step, decodable, one size, objects in frame 0.
 
     `row` is the benchmark row; without `subset` the list file must name the row's sequences and the counts must fit.
     """
@@ -90,11 +90,8 @@ def diagnose(davis: Davis, row: dict[str, Any], *, subset: bool, workers: int = 
     single = row["scoring"] == "single-object"
     arguments = [(davis, name, single) for name in davis.sequences]
     findings = []
-    with (
-        ProcessPoolExecutor(max_workers=workers) as pool,
-        Progress("doctor", len(arguments), unit="sequence") as bar,
-    ):
-        for finding in pool.map(_examine, arguments):
+    with Progress("doctor", len(arguments), unit="sequence") as bar:
+        for finding in parallel_map(_examine, arguments, workers):
             findings.append(finding)
             bar.advance(note=finding.name)
     if not subset:
@@ -122,8 +119,9 @@ def _examine(arguments: tuple[Davis, str, bool]) -> Finding:
         _decode_all(sequence, single, finding)
     except Refusal as refusal:
         finding.problems.append(str(refusal).replace("\n", ";"))
-    finding.inputs = _hash([*sequence.images, sequence.annotations[0]])
-    finding.annotations = _hash(list(sequence.annotations))
+    rule = "single" if single else "multi"  # how ids are read decides labels and scores as the bytes do
+    finding.inputs = _hash(rule, [*sequence.images, sequence.annotations[0]])
+    finding.annotations = _hash(rule, list(sequence.annotations))
     return finding
 
 
@@ -148,8 +146,8 @@ def _decode_all(sequence: Sequence, single: bool, finding: Finding) -> None:
                 finding.problems.append("no object in the first frame")
 
 
-def _hash(paths: list[Path]) -> str:
-    hasher = hashlib.sha256()
+def _hash(rule: str, paths: list[Path]) -> str:
+    hasher = hashlib.sha256(rule.encode())
     for path in paths:
         hasher.update(f"{path.name}:".encode())
         hasher.update(hashlib.sha256(path.read_bytes()).digest())

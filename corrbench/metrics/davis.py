@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from corrbench.datasets.davis import VOID, Davis, Pixels, read_annotation, read_ids
 from corrbench.errors import Refusal, few
+from corrbench.parallel import parallel_map
 from corrbench.progress import Progress
 
 METRIC = "davis2017-evaluation semi-supervised, corrbench implementation 1"
@@ -112,7 +112,7 @@ class Statistics:
 def statistics(values: Values) -> Statistics:
     """Mean, share above 0.5, and first-quarter mean minus last-quarter mean (davis2017/utils.py ``db_statistics``).
 
-    The quarters share their border frames. The reference casts the borders to uint8, which breaks beyond 256 frames;
+    The quarters share their border frames. The reference casts the borders to uint8, which breaks from 256 frames on;
     here they are integers, so only such long videos differ.
     """
     borders = (np.round(np.linspace(1, len(values), 5) + 1e-10) - 1).astype(np.int64)
@@ -147,11 +147,8 @@ def evaluate(davis: Davis, masks: Path, *, single_object: bool = False, workers:
         )
     results: list[ObjectScores] = []
     total = len(arguments)
-    with (
-        ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool,
-        Progress("evaluate", total, unit="sequence") as bar,
-    ):
-        for scores in pool.map(_evaluate_sequence, arguments):
+    with Progress("evaluate", total, unit="sequence") as bar:
+        for scores in parallel_map(_evaluate_sequence, arguments, workers):
             results.extend(scores)
             bar.advance(note=scores[0].sequence)
     return results
@@ -159,6 +156,7 @@ def evaluate(davis: Davis, masks: Path, *, single_object: bool = False, workers:
 
 def _evaluate_sequence(arguments: tuple[Davis, str, Path, bool]) -> list[ObjectScores]:
     davis, name, masks, single_object = arguments
+    cv2.setNumThreads(1)  # one process per core
     sequence = davis.sequence(name)
     found = {path.stem: path for path in sorted((masks / name).glob("*.png"))}
     scored = sequence.annotations[1:-1]

@@ -130,14 +130,15 @@ def _best_in_window(
     assert selection.topk is not None
     kh, n, kw, q = sims.shape
     h, w = grid
-    k = min(selection.topk + selection.keep_ties, kh * kw)  # one more shows whether the k-th is tied
+    wanted = selection.topk + selection.keep_ties  # one more shows whether the k-th is tied
+    k = min(wanted, kh * kw)
     best = sims.amax(1).view(kh * kw, q).t() + penalty  # [Q, R]
     cells = best.topk(k).indices  # [Q, k]
     y, x = cells // kw, cells % kw
     frames = torch.arange(n, device=sims.device)[:, None, None]
     flat = ((y * n + frames) * kw + x) * q + torch.arange(q, device=sims.device)[:, None]  # [N, Q, k]
     values = sims.view(-1)[flat] + penalty.gather(1, cells)
-    values, order = values.permute(1, 0, 2).reshape(q, -1).topk(min(k, n * k))
+    values, order = values.permute(1, 0, 2).reshape(q, -1).topk(min(wanted, n * k))
     frame, cell = order // k, cells.gather(1, order % k)
     row = (frame * h + cell // kw + tile.ky[0]) * w + cell % kw + tile.kx[0]
     return values, row, copies[frame]

@@ -203,6 +203,16 @@ class Protocol:
                 "selection.keep_ties with exempt or repeated frames",
                 "exempt_long_term: false and first_frame_repeats: never",
             )
+        if self.window.shape == "disc" and self.window.radius < 1:
+            refuse("a disc of radius 0", "a radius of at least 1 (the distance stays strictly below it)")
+        if 0 not in self.context.long_term and self.context.first_frame_repeats == "never":
+            refuse("a context that can be empty at frame 1", "frame 0 in context.long_term, or repeats of it")
+        if self.labels.memory == "hard" and self.labels.downsample == "bilinear":
+            refuse("labels.memory: hard with downsample: bilinear", "downsample: nearest or stride")
+        if self.labels.classes != "present" and self.labels.downsample == "bilinear":
+            refuse(f"labels.classes: {self.labels.classes} with downsample: bilinear", "classes: present")
+        if self.labels.classes == "present" and self.labels.downsample != "bilinear":
+            refuse(f"labels.classes: present with downsample: {self.labels.downsample}", "classes: max_id or seven")
         windowed_softmax = self.selection.topk is None
         if (self.readout.compact or self.window.search) and not (windowed_softmax and self.window.shape == "square"):
             refuse("readout.compact or window.search with a top-k or without a square window",

@@ -145,6 +145,12 @@ def propagate_sequence(
                     yield opening, labels
                     continue
                 scores = memory.read(t, features, workspace)
+                if not torch.isfinite(scores).all():
+                    raise Refusal(
+                        f"frame {t}: label scores that are not finite",
+                        expected="finite scores",
+                        do="use precision float32 (raw features overflow in half precision), or a window with cells",
+                    )
                 yield opening, scores
                 if protocol.labels.memory == "hard":
                     classes = decode_classes(scores.permute(2, 0, 1), sizes, protocol.decode)

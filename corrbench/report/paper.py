@@ -27,8 +27,8 @@ def paper_tables(config: Config, table: pd.DataFrame) -> dict[str, pd.DataFrame]
             "row": values["label"], "protocol": values["protocol"] or "its own", "J&F published": target.score,
             "J-Mean published": values.get("J-Mean"), "F-Mean published": values.get("F-Mean"),
             "J&F reproduced": ours["J&F"] if ours else None, "J-Mean reproduced": ours["J-mean"] if ours else None,
-            "F-Mean reproduced": ours["F-mean"] if ours else None, "delta": ours["J&F"] - target.score if ours else None,
-            "verdict": target.verdict(ours["J&F"]) if ours else "not run", "entry": ours["entry"] if ours else None,
+            "F-Mean reproduced": ours["F-mean"] if ours else None, "delta": ours["delta"] if ours else None,
+            "verdict": ours["verdict"] if ours else "not run", "entry": ours["entry"] if ours else None,
             "grade": values["grade"], "source": values["source"], "note": values.get("note"),
         })  # fmt: skip
     return {name: pd.DataFrame(rows) for name, rows in tables.items()}

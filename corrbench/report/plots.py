@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from corrbench.report.targets import BANDS
+from corrbench.report.targets import BAND
 
 COLOURS = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
 plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "corrbench"})
@@ -45,7 +45,7 @@ def leaderboard(table: pd.DataFrame, benchmark: str) -> Figure:
             axes.barh(y, row["J&F"], height=0.72, color=COLOURS[i % len(COLOURS)], alpha=0.8)
             axes.text(row["J&F"] + 0.6, y, f"{row['J&F']:.1f}", va="center", fontsize=8)
             if pd.notna(row["published"]):
-                near, far = BANDS["released"]
+                near, far = BAND
                 axes.barh(y, 2 * far, left=row["published"] - far, height=0.9, color="0.75", alpha=0.6, zorder=0)
                 axes.barh(y, 2 * near, left=row["published"] - near, height=0.9, color="0.45", alpha=0.5, zorder=0)
                 axes.plot(row["published"], y, "D", color="black", markersize=4)
@@ -100,11 +100,8 @@ def quality_against_cost(table: pd.DataFrame, benchmark: str) -> Figure:
     for i, (protocol_hash, group) in enumerate(part.groupby("protocol_hash", sort=False)):
         names = ", ".join(dict.fromkeys(group["protocol"]))
         axes.scatter(group["fps"], group["J&F"], label=f"{names} ({protocol_hash})", color=COLOURS[i % len(COLOURS)], marker="osD^vP*X<>"[i % 10], s=45)  # fmt: skip
-        for row in group.to_dict("records"):
-            text = f"{row['method']} {row['backbone']}".replace("ResNet-", "R")
-            axes.annotate(text, (row["fps"], row["J&F"]), xytext=(5, 4), textcoords="offset points", fontsize=7)
     axes.set_xscale("log")
-    axes.margins(x=0.12)
+    axes.margins(x=0.18, y=0.12)
     devices = ", ".join(sorted(set(part["device"])))
     axes.set_xlabel(f"frames per second (log), encoding and propagation on {devices}")
     axes.set_ylabel("J&F (%)")

@@ -70,12 +70,13 @@ def _why_stale(config: Config, entry: Entry, summary: dict[str, Any], scores: di
     }
     if scores is not None:
         made = scores["record"]
-        now = {name: code_version(f"scripts/{name}.py") for name in ("evaluate", "postprocess")}
+        masks = made["masks"]
         checks |= {
-            "decode settings": (made["postprocess"], entry.postprocess_settings()),
+            "decode settings": (masks["settings"], entry.postprocess_settings()),
+            "code of postprocess": (masks["code"], code_version("scripts/postprocess.py")),
+            "masks of another propagation": (masks["propagation"], summary["key"]),
             "annotations": (made["annotations"], read_json(data / "annotations.json")["fingerprint"]),
-            "code of the metric": (made["code"], now),
-            "scores of another propagation": (made["propagation"]["key"], summary["key"]),
+            "code of the metric": (made["code"], code_version("scripts/evaluate.py")),
         }
     return ", ".join(name for name, (then, expected) in checks.items() if then != expected)
 
@@ -103,7 +104,7 @@ def _row(config: Config, entry: Entry, result: dict[str, Any], targets: list[Tar
     }  # fmt: skip
     if scores is not None:
         row |= {name: 100 * scores["global"][official] for name, official in _OFFICIAL.items()}
-        row["code_version"] += f"+{scores['record']['code']['evaluate']}"
+        row["code_version"] += f"+{scores['record']['code']}"
         target = target_of(entry, targets, subset=config.is_subset(entry.benchmark))
         if target is not None:
             row |= {

@@ -11,9 +11,9 @@ from corrbench.entries import Config, Entry
 from corrbench.propagation.protocol import Protocol
 from corrbench.rows import read_yaml, validate
 
-BANDS = {"released": (0.3, 1.0), "none": (0.3, 1.0), "retrained": (1.0, 1.0)}
+BAND = (0.3, 1.0)
 """J&F within the first number of the target is `reproduced`, within the second `close`, else `differs`. Two runs of the
-same weights by two harnesses differ by 0.18 (CRW's and SFC's READMEs); retrainings by about 0.5 (VFS issue 10)."""
+same weights by two harnesses differ by 0.18 (CRW's and SFC's READMEs)."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Target:
         return float(self.values["J&F"])
 
     def verdict(self, reproduced: float) -> str:
-        """`reproduced`, `close` or `differs`, from the band of the kind of weights."""
-        near, far = BANDS[self.values["weights"]]
+        """`reproduced`, `close` or `differs`, from the band."""
+        near, far = BAND
         distance = abs(round(reproduced - self.score, 6))
         return "reproduced" if distance <= near else "close" if distance <= far else "differs"
 

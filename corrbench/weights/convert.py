@@ -40,7 +40,7 @@ def read_checkpoint(path: Path, *, trust_pickle: bool = False) -> Any:
         raise Refusal(
             f"{path}: holds more than tensors and plain data ({str(error).splitlines()[0]})",
             expected="a checkpoint that torch opens with weights_only=True",
-            do="if you trust its origin, set `trust_pickle: true` for this file in the config",
+            do="check that it is a checkpoint; if you know its origin, `trust_pickle: true` (or --trust-pickle) opens it and runs its code",
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         raise Refusal(

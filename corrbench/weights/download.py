@@ -28,7 +28,11 @@ def download(
     part = target.with_name(target.name + ".part")
     target.parent.mkdir(parents=True, exist_ok=True)
     failures = []
+    origin = target.with_name(target.name + ".from")
     for address in addresses:
+        if part.exists() and (not origin.exists() or origin.read_text() != address):
+            part.unlink()  # what another address began is not continued from this one
+        origin.write_text(address)
         try:
             _fetch(address, part, size)
             break
@@ -47,11 +51,13 @@ def download(
             message = f"{target.name}: {claim['algorithm']} is {actual}, published is {claim['value']}"
             if claim.get("on_mismatch", "refuse") != "warn":
                 part.unlink()
+                origin.unlink()
                 raise Refusal(
                     message, expected="the published hash", do="do not use this file: it was altered or replaced"
                 )
             warning = message
     part.replace(target)
+    origin.unlink()
     return warning
 
 

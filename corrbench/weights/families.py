@@ -93,6 +93,7 @@ FAMILIES: tuple[Family, ...] = (
         "vfs-pretrain", "xvjiarui/VFS tools/convert_weights/convert_to_pretrained.py", ("state_dict",),
         signature=(r"conv1\.weight$", r"layer1\.0\.conv1\.weight$"),
         take=((_RESNET, r"\g<name>"),),
+        drop=((r"fc\.(weight|bias)$", "classifier"),),
     ),
     Family(
         "vfs-training", "xvjiarui/VFS epoch_*.pth", ("state_dict",),

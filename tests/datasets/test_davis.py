@@ -185,6 +185,17 @@ def test_synthetic_data_is_deterministic_and_has_what_it_promises(tmp_path):
     assert (areas[-1, :2] > 0).all()
 
 
+def test_ids_beyond_8_bits_are_refused(tmp_path):
+    Image.fromarray(np.array([[0, 257]], np.uint16)).save(tmp_path / "m.png")
+    with pytest.raises(Refusal, match="object id 257"):
+        read_annotation(tmp_path / "m.png")
+
+
+def test_fingerprint_knows_how_ids_are_read(tiny_davis):
+    single = diagnose(tiny_davis, {**TINY_ROW, "scoring": "single-object"}, subset=True)
+    assert single.fingerprint("inputs") != examine(tiny_davis).fingerprint("inputs")
+
+
 def test_palette():
     assert len(PALETTE) == 256
     assert (

@@ -110,6 +110,38 @@ def test_fewer_candidates_than_k():
     torch.testing.assert_close(got, LABELS[0], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(("h", "w", "shape", "radius", "topk"), [(2, 3, "disc", 12, 10), (13, 17, "disc", 2, 10), (13, 17, "disc", 3, 10), (13, 17, "square", 1, 10)])  # fmt: skip
+@pytest.mark.parametrize("tile", [(12, 8), (1, 1)])
+def test_small_rectangles_with_several_frames(h, w, shape, radius, topk, tile):
+    """More candidates than cells: the k best may hold several frames of one cell."""
+    frames = [f[:h, :w].contiguous() for f in FRAMES]
+    labels = [m[:h, :w].contiguous() for m in LABELS]
+    expected = dense.dense_topk(
+        QUERY[:h, :w].contiguous(), frames[1:], labels[1:], exempt=0, allowed=dense.window(h, w, shape, radius), topk=topk, temperature=0.05
+    )  # fmt: skip
+    got = topk_readout(
+        QUERY[:h, :w], bank(frames[1:]), torch.stack(labels[1:]), copies=[1] * 5,
+        window=Window(shape, radius, False, "excluded", None), selection=Selection(topk, False, 0.05), tile_size=tile,
+    )  # fmt: skip
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("shape", "radius", "ties"), [("disc", 12, False), ("disc", 18, False), ("square", 12, True)])
+def test_default_tiles_and_their_bands_on_a_larger_map(shape, radius, ties):
+    torch.manual_seed(1)
+    h, w = 40, 50
+    features = [torch.nn.functional.normalize(torch.randn(h, w, C), dim=-1) for _ in range(4)]
+    labels = [torch.rand(h, w, K) for _ in range(3)]
+    expected = dense.dense_topk(
+        features[3], features[:3], labels, exempt=0, allowed=dense.window(h, w, shape, radius), topk=10, temperature=0.07, keep_ties=ties
+    )  # fmt: skip
+    got = topk_readout(
+        features[3], bank(features[:3]), torch.stack(labels), copies=[1] * 3,
+        window=Window(shape, radius, False, "excluded", None), selection=Selection(10, ties, 0.07),
+    )  # fmt: skip
+    assert ((got - expected).abs().amax(-1) < 1e-5).float().mean() > 0.999
+
+
 def unfold_softmax(query, keys, labels, radius):
     """MAST's plain step through torch.unfold: zeros outside take part in the softmax."""
     side = 2 * radius + 1

@@ -18,7 +18,7 @@ def test_every_row_builds_and_equal_rules_hash_alike(protocols, protocol):
     "change",
     [
         {"selection": {"temperature": 0.07}}, {"selection": {"topk": 5}}, {"window": {"radius": 13}}, {"context": {"recent": 19}},
-        {"labels": {"downsample": "nearest"}}, {"decode": {"minmax": "epsilon"}}, {"features": {"precision": "bfloat16"}},
+        {"labels": {"downsample": "nearest", "classes": "max_id"}}, {"decode": {"minmax": "epsilon"}}, {"features": {"precision": "bfloat16"}},
         {"image": {"normalization": "dino"}},
     ],
 )  # fmt: skip
@@ -51,6 +51,11 @@ def test_decode_belongs_to_postprocess_unless_the_memory_is_hard(protocol):
         ("mast", {"window": {"outside": "excluded"}}, "excludes outside"),
         ("mast", {"context": {"first_frame_repeats": "once"}}, "repeated first frames"),
         ("vfs-r18", {"image": {"pixels": None}}, "without image.pixels"),
+        ("crw", {"window": {"radius": 0}}, "disc of radius 0"),
+        ("dino", {"context": {"long_term": []}}, "can be empty"),
+        ("crw", {"labels": {"memory": "hard"}}, "memory: hard with downsample: bilinear"),
+        ("crw", {"labels": {"classes": "seven"}}, "classes: seven with downsample: bilinear"),
+        ("vfs-r18", {"labels": {"classes": "present"}}, "classes: present with downsample: nearest"),
     ],
 )
 def test_contradictions_are_refused(protocols, name, change, message):

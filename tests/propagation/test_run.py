@@ -129,6 +129,37 @@ def test_features_that_are_not_finite_are_refused(protocol):
         encode(broken, torch.rand(3, 48, 80), protocol("crw"))
 
 
+def test_scores_that_are_not_finite_are_refused(tiny_davis, protocols):
+    """Raw features overflow in float16: no mask may come of it."""
+    from corrbench.propagation.protocol import Protocol
+    from corrbench.rows import merge
+
+    class Loud(torch.nn.Module):
+        stride = 4
+
+        def forward(self, images):
+            return torch.nn.functional.avg_pool2d(images, 4).repeat(1, 8, 1, 1) * 2000
+
+    rules = Protocol.from_row(merge(protocols.get("mast", "test"), {"features": {"precision": "float16"}}))
+    with pytest.raises(Refusal, match="not finite"):
+        list(propagate_sequence(Loud(), tiny_davis.sequence("one"), rules, CPU))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["crw", "sfc", "vfs-r18", "dino", "mast", "liir", "liir-momen-compact"])
+def test_cuda_equals_cpu_on_whole_sequences(name, protocol, tiny_davis, methods):
+    torch.manual_seed(0)
+    encoder = methods.get("random-hr" if name.startswith(("mast", "liir")) else "random-r18", "test")["encoder"]
+    net = build(encoder).eval()
+    pick_device("cuda")
+    runs = [
+        [s.cpu() for _, s in propagate_sequence(net.to(d), tiny_davis.sequence("three"), protocol(name), torch.device(d), colour=encoder["colour"])]
+        for d in ("cpu", "cuda")
+    ]  # fmt: skip
+    for a, b in zip(*runs, strict=True):
+        assert ((a - b).abs().amax(-1) < 1e-3).float().mean() > 0.99
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_job_without_a_gpu_is_refused():
     with pytest.raises(Refusal, match="no GPU"):

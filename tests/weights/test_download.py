@@ -36,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if self.path == "/cut" else body)
+        self.wfile.write(body[: len(body) // 2] if self.path == "/flaky" and not start else body)
 
     def log_message(self, *args):
         pass
@@ -64,17 +64,25 @@ def test_a_dead_address_is_followed_by_the_next(server, tmp_path):
 def test_a_cut_download_is_kept_and_continued(server, tmp_path):
     target = tmp_path / "w.pth"
     with pytest.raises(Refusal, match="w.pth could not be downloaded"):
-        download([f"{server}/cut"], target)
+        download([f"{server}/flaky"], target)
     part = tmp_path / "w.pth.part"
     got = part.stat().st_size
     assert 0 < got < len(CONTENT) and not target.exists()
-    download([f"{server}/file"], target, claim=claim())
-    assert Handler.requests[-1] == ("/file", got)
-    assert target.read_bytes() == CONTENT
+    download([f"{server}/flaky"], target, claim=claim())
+    assert Handler.requests[-1] == ("/flaky", got)
+    assert target.read_bytes() == CONTENT and [p.name for p in tmp_path.iterdir()] == ["w.pth"]
+
+
+def test_what_one_address_began_another_does_not_continue(server, tmp_path):
+    with pytest.raises(Refusal, match="could not be downloaded"):
+        download([f"{server}/flaky"], tmp_path / "w.pth")
+    download([f"{server}/file"], tmp_path / "w.pth", claim=claim())
+    assert Handler.requests[-1] == ("/file", 0)
 
 
 def test_a_complete_part_is_not_fetched_again(server, tmp_path):
     (tmp_path / "w.pth.part").write_bytes(CONTENT)
+    (tmp_path / "w.pth.from").write_text(f"{server}/file")
     download([f"{server}/file"], tmp_path / "w.pth", claim=claim())
     assert (tmp_path / "w.pth").read_bytes() == CONTENT
 

@@ -160,6 +160,42 @@ def test_lost_records_do_not_hide_a_stale_row(run):
     assert f"snakemake --forcerun {stale[0]} {stale[1]} -- results/table.csv" in text
 
 
+def test_lost_records_do_not_hide_masks_of_another_decode_rule(run):
+    """Masks say how they were decoded; scoring them again does not make them the config's."""
+    shutil.rmtree(run / ".snakemake")
+    write(run, warm={**WARM, "decode": {"minmax": "epsilon"}})
+    failed = snakemake(run, "--forcerun", "evaluate", "--", "results/table.csv", check=False)
+    text = failed.stdout + failed.stderr + (run / "results/logs/table.log").read_text()
+    assert failed.returncode != 0 and "random-r18.random.warm/propagation.json: decode settings" in text
+
+
+def test_masks_of_another_propagation_are_not_scored(run):
+    folder = run / "results/tiny-val/random-r18.random.warm"
+    record = json.loads((folder / "masks/record.json").read_text())
+    (folder / "masks/record.json").write_text(json.dumps({**record, "propagation": "0"}))
+    failed = snakemake(run, "--force", "results/tiny-val/random-r18.random.warm/scores/scores.json", check=False)
+    assert failed.returncode != 0 and "masks of another propagation" in failed.stdout + failed.stderr
+
+
+def test_how_ids_are_read_is_part_of_the_settings(run):
+    """The same files scored as one object: propagation starts over, nothing is kept from before."""
+    rows = run / "rows/benchmarks"
+    rows.mkdir()
+    text = (ROWS / "benchmarks/tiny-val.yaml").read_text()
+    shutil.copytree(
+        ROWS,
+        run / "shared-rows",
+        ignore=lambda d, names: [n for n in names if n == "tiny-val.yaml" and "benchmarks" in d],
+    )
+    (rows / "tiny-val.yaml").write_text(
+        text.replace("multi-object", "single-object").replace("objects: 4", "objects: 2")
+    )
+    write(run, {**CONFIG, "rows": [str(run / "shared-rows"), "rows"]})
+    snakemake(run, "--", "results/tiny-val/random-r18.random.warm/propagation.json")
+    log = (run / "results/logs/propagate/tiny-val/random-r18.random.warm.log").read_text()
+    assert "all kept" not in log and "frames/s" in log
+
+
 def test_a_failed_entry_leaves_earlier_results(run):
     labels = run / "results/tiny-val/random-r18.random.warm/labels/one.npz"
     labels.write_bytes(b"damaged")
@@ -203,7 +239,7 @@ def test_the_paper_benchmark_plans(tmp_path):
     counts = dict(
         line.split() for line in done.stdout.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit()
     )
-    assert int(counts["propagate"]) == 21 and int(counts["download"]) == int(counts["convert"]) == 14
+    assert int(counts["propagate"]) == 20 and int(counts["download"]) == int(counts["convert"]) == 13
 
 
 def test_profiles_have_disjoint_keys():
@@ -224,7 +260,7 @@ def test_the_slurm_profile_plans_with_gpus(tmp_path):
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("gpu=1") == 21, "propagation asks for a GPU, nothing else does"
+    assert done.stdout.count("gpu=1") == 20, "propagation asks for a GPU, nothing else does"
 
 
 def test_score_program_plans_a_users_checkpoint(tiny_davis, tmp_path):

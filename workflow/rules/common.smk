@@ -16,7 +16,7 @@ except Refusal as refusal:
     raise WorkflowError(f"refused: {refusal}") from None
 
 RESULTS = str(CONFIG.results)
-SYNTHETIC = [b["name"] for b in CONFIG.all_benchmarks() if b["data"] == "synthetic"]
+SYNTHETIC = [b["name"] for b in CONFIG.all_benchmarks() if CONFIG.is_generated(b)]
 SCORED = [e for e in CONFIG.entries if e.benchmark["scoring"] != "server"]
 PACKED = [e for e in CONFIG.entries if e.benchmark["scoring"] == "server"]
 GPUS = {"auto": min(gpu_count(), 1), "cuda": 1, "cpu": 0}[CONFIG.values["device"]]
@@ -68,9 +68,9 @@ def checkpoint_file(wildcards):
 
 def checkpoint_flags(wildcards):
     if wildcards.source == "released":
-        return []
+        return ["--released"]
     trust = CONFIG.values["files"][wildcards.source]["trust_pickle"]
-    return ["--any-family", *(["--trust-pickle"] if trust else [])]
+    return ["--trust-pickle"] if trust else []
 
 
 def entry_weights(wildcards):

@@ -88,11 +88,10 @@ rule evaluate:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=postprocess_settings,
         root=data_root,
         out=lambda w, output: str(Path(output.scores).parent),
         code=code_version("scripts/evaluate.py"),
     shell:
         "python -m scripts.evaluate --data {input.data:q} --root {params.root:q} --masks {input.masks:q}"
-        " --propagation {input.propagation:q} --settings {params.settings:q} --out {params.out:q}"
+        " --propagation {input.propagation:q} --out {params.out:q}"
         " --workers {threads} > {log:q} 2>&1"

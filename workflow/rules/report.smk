@@ -10,6 +10,12 @@ rule table:
     input:
         of_entries(CONFIG.entries, "propagation.json"),
         of_entries(SCORED, "scores/scores.json"),
+        [f"{RESULTS}/weights/{w.path}/report.json" for w in CONFIG.all_weights()],
+        [
+            f"{RESULTS}/{b['name']}/data/{kind}.json"
+            for b in CONFIG.all_benchmarks()
+            for kind in ("inputs", "annotations")
+        ],
         targets=[str(p) for p in target_files(CONFIG)],
     output:
         csv=f"{RESULTS}/table.csv",
