@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -9,7 +10,6 @@ import torch
 from corrbench.datasets.palette import save_mask
 from corrbench.errors import Refusal, run_program
 from corrbench.files import atomic, read_json, write_json
-from corrbench.parallel import parallel_map
 from corrbench.progress import Progress
 from corrbench.propagation.decode import decode
 from corrbench.propagation.protocol import Decode
@@ -20,7 +20,6 @@ from corrbench.provenance import code_version, libraries
 def decode_sequence(arguments: tuple[Path, Path, Decode, str]) -> str:
     """Write the masks of one sequence. Raises Refusal when the score file is not of this run."""
     path, folder, rule, key = arguments
-    torch.set_num_threads(1)  # one process per core
     reader = ScoreReader(path)
     if reader.record.get("key") != key:
         raise Refusal(
@@ -42,9 +41,10 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, required=True, help="folder of score files")
     parser.add_argument("--settings", required=True, help="JSON: {decode: {...}}, the protocol's decode rules")
     parser.add_argument("--out", type=Path, required=True, help="folder of masks to write")
-    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--workers", type=int, default=1, help="threads")
     args = parser.parse_args()
 
+    torch.set_num_threads(1)
     rule = Decode(**json.loads(args.settings)["decode"])
     summary = read_json(args.propagation)
     names = list(summary["sequences"])
@@ -57,8 +57,9 @@ def main() -> None:
         )
     with atomic(args.out) as temporary:
         work = [(args.labels / f"{n}.npz", temporary / n, rule, summary["key"]) for n in names]
-        with Progress("postprocess", len(work), unit="sequence") as bar:
-            for name in parallel_map(decode_sequence, work, args.workers):
+        # threads, not processes: the work is in torch and the PNG encoder, and a process would import torch again
+        with ThreadPoolExecutor(args.workers) as pool, Progress("postprocess", len(work), unit="sequence") as bar:
+            for name in pool.map(decode_sequence, work):
                 bar.advance(note=name)
         record = {
             "propagation": summary["key"],
