@@ -133,7 +133,7 @@ def where(device, engine):
     Workspace.each = each
     events = {e.key: e.self_cpu_time_total / 1e3 for e in profiler.key_averages()}
     total = sum(events.values())
-    print(f"\nwhere the engine's time goes (one column of tiles at a time, {total:.0f} ms):")
+    print(f"\nwhere the engine's time goes (one tile at a time, {total:.0f} ms):")
     products = events.pop("aten::bmm", 0) + events.pop("aten::mm", 0)
     selection = sum(events.pop(k, 0) for k in ("aten::topk", "aten::amax", "aten::gather", "aten::index", "aten::sort"))
     for name, value in (

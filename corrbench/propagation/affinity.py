@@ -5,12 +5,12 @@ rectangle) are compared, so the cost follows the window and not the map, and not
 similarities is ever held. The result is the dense formula's: same candidates, same order of operations up to float
 rounding.
 
-Near ties. Similarities of a tile come from one matrix product; another tiling, device or thread count may round the
+Near ties. Similarities come from matrix products over a tile; another tiling, device or thread count may round the
 last bit differently, so two candidates closer than about 1e-6 can swap places at the k-th rank. Copies of one frame
 are never compared with each other: they are one candidate with a count (see `context.py`).
 
-Shapes: ``h, w`` feature grid, ``C`` channels, ``K`` classes, ``N`` context frames, ``Q`` query cells of a tile,
-``R`` key cells of a tile's rectangle. Feature maps are ``[h, w, C]``, label maps ``[h, w, K]``.
+Shapes: ``h, w`` feature grid, ``C`` channels, ``K`` classes, ``N`` context frames, ``Q = qh * qw`` query
+cells of a tile, ``kh, kw`` key cells of its rectangle. Feature maps are ``[h, w, C]``, label maps ``[h, w, K]``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ import torch
 from torch import Tensor
 
 from corrbench.propagation.protocol import Selection, Window
-from corrbench.propagation.tiles import Tile, Workspace, bands, reach, tile_size_for, tiles, window_penalty
+from corrbench.propagation.tiles import Tile, Workspace, inside, reach, tiles, window_mask
+
+TILE = (60, 8)
+"""Query cells per tile (rows, columns). Tall and narrow: each row of keys then meets many queries in one matrix product,
+yet few cells beside the window are computed."""
+TILE_CUDA = (30, 36)
 
 Found = tuple[Tensor, Tensor, Tensor]
 """Candidates of Q queries: similarities, rows of the flat label table, copies; each ``[Q, <=k]``."""
@@ -56,91 +61,99 @@ def topk_readout(
 ) -> Tensor:
     """Label scores by a joint top-k over all context frames and allowed cells, softmax after the top-k.
 
-    query ``[h, w, C]``; keys ``[h, N, w, C]`` (frames lie inside rows, so that the rows of a tile's rectangle are
-    one matrix); labels ``[N, h, w, K]`` float32; `copies[n]` says how often frame n counts. A kept
-    candidate counts as often as it is present, until k are used. Returns ``[h, w, K]`` float32. Source: CRW
-    ``mem_efficient_batched_affinity``, VFS ``masked_attention_efficient``, DINO ``label_propagation``.
+    query ``[h, w, C]``; keys ``[h, w, N, C]`` (a run of cells of one row, all frames, is one matrix); labels
+    ``[N, h, w, K]`` float32; `copies[n]` says how often frame n counts. A kept candidate counts as often as it is
+    present, until k are used. Returns ``[h, w, K]`` float32. Source: CRW ``mem_efficient_batched_affinity``, VFS
+    ``masked_attention_efficient``, DINO ``label_propagation``.
     """
     assert selection.topk is not None
     k = selection.topk
     workspace = workspace or Workspace(query.device, threads=1)
-    h, n, w, _ = keys.shape
+    h, w, n, _ = keys.shape
     if window.shape == "none":  # every frame is exempt
-        exempt = [*exempt, *(Exempt(keys[:, i], labels[i], copies[i], 0) for i in range(n))]
-        keys, n = keys[:, :0], 0
+        exempt = [*exempt, *(Exempt(keys[:, :, i], labels[i], copies[i], 0) for i in range(n))]
+        keys, n = keys[:, :, :0], 0
     flat_labels = torch.cat([labels[:n].flatten(0, 2), *(e.labels.flatten(0, 1) for e in exempt)])
+    exempt_keys = [e.keys.flatten(0, 1).contiguous() for e in exempt]
     counts = torch.tensor(copies, device=query.device)
     out = flat_labels.new_empty(h, w, flat_labels.shape[1])
 
-    def work(column: list[Tile]) -> None:
-        qx = slice(*column[0].qx)
-        width = qx.stop - qx.start
-        kx = slice(*column[0].kx)
-        strip, filled = workspace.take("strip", query, h, n, kx.stop - kx.start, query.shape[2]), 0
-        for tile in column:
-            strip[filled : tile.ky[1]] = keys[filled : tile.ky[1], :, kx]
-            filled = tile.ky[1]
-            q = query[slice(*tile.qy), qx].flatten(0, 1)  # [Q, C]
-            found: list[Found] = []
-            for band in bands(tile, window, h) if n and not selection.keep_ties else [tile] if n else []:
-                queries = slice((band.qy[0] - tile.qy[0]) * width, (band.qy[1] - tile.qy[0]) * width)
-                rect = strip[slice(*band.ky)].flatten(0, 2)  # [kh*N*kw, C], a view
-                product = workspace.take("near", query, len(rect), queries.stop - queries.start)
-                torch.mm(rect, q[queries].t(), out=product)
-                sims = product.float().view(-1, n, kx.stop - kx.start, product.shape[1])  # [kh, N, kw, Q]
-                penalty = window_penalty(window, band, query.device)
-                found.append(_spread(_best_in_window(sims, penalty, band, (h, w), selection, counts), queries, len(q)))
-            for i, frame in enumerate(exempt):
-                product = workspace.take("far", query, h * w, len(q))
-                torch.mm(frame.keys.flatten(0, 1), q.t(), out=product)
-                values, cells = _best_anywhere(product.float().view(h, w, -1), k)
-                present = torch.full_like(cells, frame.everywhere)
-                if frame.inside:
-                    present += frame.inside * _in_window(cells, tile, w, window)
-                found.append((values, cells + (n + i) * h * w, present))
-            scores = _weigh(found, flat_labels, selection)
-            if selection.keep_ties and n:
-                _readd_ties(scores, sims, penalty, found[0][0], labels, tile, selection)
-            out[slice(*tile.qy), qx] = scores.view(-1, width, scores.shape[1])
+    def work(tile: Tile) -> None:
+        q = query[slice(*tile.qy), slice(*tile.qx)].flatten(0, 1)  # [Q, C]
+        found: list[Found] = []
+        if n:
+            sims, best = _compare(q, keys, tile, window, workspace)
+            found.append(_best_in_window(sims, best, tile, (h, w), window, selection, counts))
+        for i, (frame, frame_keys) in enumerate(zip(exempt, exempt_keys, strict=True)):
+            product = workspace.take("far", query, h * w, len(q))
+            torch.mm(frame_keys, q.t(), out=product)
+            values, cells = _best_anywhere(product.view(h, w, -1), k)
+            present = torch.full_like(cells, frame.everywhere)
+            if frame.inside:
+                present += frame.inside * _in_window(cells, tile, w, window)
+            found.append((values, cells + (n + i) * h * w, present))
+        scores = _weigh(found, flat_labels, selection)
+        if selection.keep_ties and n:
+            _readd_ties(scores, sims, found[0][0], labels, tile, window, selection)
+        out[slice(*tile.qy), slice(*tile.qx)] = scores.view(*tile.shape, -1)
 
-    workspace.each(work, tiles(h, w, reach(window), tile_size or tile_size_for(query.device), clip=True))
+    workspace.each(work, tiles(h, w, reach(window), tile_size or (TILE_CUDA if query.is_cuda else TILE), clip=True))
     return out
 
 
-def _spread(found: Found, queries: slice, total: int) -> Found:
-    """Candidates of some queries as candidates of all `total`: the others get some that weigh nothing."""
-    values, rows, counts = found
-    if len(values) == total:
-        return found
-    wide = values.new_full((total, values.shape[1]), float("-inf"))
-    wide[queries] = values
-    wide_rows, wide_counts = rows.new_zeros(wide.shape), counts.new_ones(wide.shape)
-    wide_rows[queries], wide_counts[queries] = rows, counts
-    return wide, wide_rows, wide_counts
+def _compare(q: Tensor, keys: Tensor, tile: Tile, window: Window, workspace: Workspace) -> tuple[Tensor, Tensor]:
+    """Similarities of a tile, one row of keys at a time: each is compared only with the query rows within reach.
+
+    Returns ``sims [kh, kw, N, Q]``, of which only those rows are filled, and ``best [S, kw, qh, qw]``: the maximum
+    over the N frames at vertical displacement ``s - r`` (query minus key), ``S = 2 r + 1``, -inf outside the map.
+    The maxima are taken while a row's products are still in the cache.
+    """
+    (qh, qw), r = tile.shape, reach(window)
+    kx = slice(*tile.kx)
+    n = keys.shape[2]
+    kh, kw = tile.ky[1] - tile.ky[0], tile.kx[1] - tile.kx[0]
+    sims = workspace.take("near", q, kh, kw, n, qh * qw)
+    best = workspace.take("best", q, 2 * r + 1, kw, qh, qw).fill_(float("-inf"))
+    for i in range(kh):
+        ahead = tile.ky[0] + i - tile.qy[0]  # of the tile's first query row
+        first, end = max(ahead - r, 0), min(ahead + r + 1, qh)
+        part = sims[i].flatten(0, 1)[:, first * qw : end * qw]
+        torch.mm(keys[tile.ky[0] + i, kx].flatten(0, 1), q[first * qw : end * qw].t(), out=part)
+        maxima = part.view(kw, n, end - first, qw).amax(1)
+        best.diagonal(ahead - r, 0, 2).copy_(maxima.transpose(1, 2))  # all (s, query row) that meet this key row
+    return sims, best
 
 
 def _best_in_window(
-    sims: Tensor, penalty: Tensor, tile: Tile, grid: tuple[int, int], selection: Selection, copies: Tensor
+    sims: Tensor,
+    best: Tensor,
+    tile: Tile,
+    grid: tuple[int, int],
+    window: Window,
+    selection: Selection,
+    copies: Tensor,
 ) -> Found:
-    """The best candidates of ``sims [kh, N, kw, Q]``: values, flat label rows and counts, each ``[Q, k']``, best first.
+    """The best candidates of a tile from `_compare`: values, flat label rows and counts, each ``[Q, k']``, best first.
 
-    The k best lie at the k key cells whose best frame is best, so the expensive selection runs over R instead of N*R
-    numbers, and the window is applied once instead of N times. penalty ``[Q, R]``.
+    The k best lie at the k key cells whose best frame is best, so the expensive selection runs over cells instead of
+    cells times frames, and the window is applied once instead of N times.
     """
     assert selection.topk is not None
-    kh, n, kw, q = sims.shape
     h, w = grid
+    kh, kw, n, q = sims.shape
     wanted = selection.topk + selection.keep_ties  # one more shows whether the k-th is tied
-    k = min(wanted, kh * kw)
-    best = sims.amax(1).view(kh * kw, q).t() + penalty  # [Q, R]
-    cells = best.topk(k).indices  # [Q, k]
-    y, x = cells // kw, cells % kw
-    frames = torch.arange(n, device=sims.device)[:, None, None]
-    flat = ((y * n + frames) * kw + x) * q + torch.arange(q, device=sims.device)[:, None]  # [N, Q, k]
-    values = sims.view(-1)[flat] + penalty.gather(1, cells)
-    values, order = values.permute(1, 0, 2).reshape(q, -1).topk(min(wanted, n * k))
-    frame, cell = order // k, cells.gather(1, order % k)
-    row = (frame * h + cell // kw + tile.ky[0]) * w + cell % kw + tile.kx[0]
+    k = min(wanted, best.shape[0] * kw)
+    cells = best.permute(2, 3, 0, 1).flatten(0, 1).flatten(1)  # [Q, S*kw]
+    cells = cells.view(*tile.shape, -1).masked_fill(window_mask(window, tile, sims.device), float("-inf")).view(q, -1)
+    top, cells = cells.topk(k)  # [Q, k]
+    queries = torch.arange(q, device=sims.device)[:, None]
+    x = cells % kw
+    y = (queries // tile.shape[1] + tile.qy[0] - tile.ky[0] + reach(window) - cells // kw).clamp_(0, kh - 1)
+    values = sims[y, x, :, queries].float()  # [Q, k, N]
+    values = values.masked_fill_((top == float("-inf"))[:, :, None], float("-inf")).flatten(1)
+    values, order = values.topk(min(wanted, n * k))
+    cell, frame = order // n, order % n
+    row = (frame * h + y.gather(1, cell) + tile.ky[0]) * w + x.gather(1, cell) + tile.kx[0]
     return values, row, copies[frame]
 
 
@@ -148,19 +161,16 @@ def _best_anywhere(sims: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k best of ``sims [h, w, Q]`` over all cells: values and flat cells, each ``[Q, k']``, best first."""
     h, w, q = sims.shape
     columns = sims.amax(0).t().topk(min(k, w)).indices  # [Q, k]: the k columns with the best maxima hold the k best
-    values = sims.gather(1, columns.t().expand(h, -1, -1))  # [h, k, Q]
+    values = sims.gather(1, columns.t().expand(h, -1, -1)).float()  # [h, k, Q]
     values, order = values.permute(2, 0, 1).reshape(q, -1).topk(min(k, values.shape[0] * values.shape[1]))
     return values, (order // columns.shape[1]) * w + columns.gather(1, order % columns.shape[1])
 
 
 def _in_window(cells: Tensor, tile: Tile, w: int, window: Window) -> Tensor:
     """``[Q, k]`` bool: is the flat key cell inside the window of its query?"""
-    qy = torch.arange(*tile.qy, device=cells.device)[:, None].expand(-1, tile.qx[1] - tile.qx[0]).reshape(-1, 1)
-    qx = torch.arange(*tile.qx, device=cells.device).repeat(tile.qy[1] - tile.qy[0])[:, None]
-    dy, dx = cells // w - qy, cells % w - qx
-    if window.shape == "disc":
-        return dy**2 + dx**2 < window.radius**2
-    return (dy.abs() <= window.radius) & (dx.abs() <= window.radius)
+    queries = torch.arange(len(cells), device=cells.device)[:, None]
+    dy = cells // w - tile.qy[0] - queries // tile.shape[1]
+    return inside(window, dy, cells % w - tile.qx[0] - queries % tile.shape[1])
 
 
 def _weigh(found: list[Found], labels: Tensor, selection: Selection) -> Tensor:
@@ -179,10 +189,10 @@ def _weigh(found: list[Found], labels: Tensor, selection: Selection) -> Tensor:
 def _readd_ties(
     scores: Tensor,
     sims: Tensor,
-    penalty: Tensor,
     best: Tensor,
     labels: Tensor,
     tile: Tile,
+    window: Window,
     selection: Selection,
 ) -> None:
     """Recompute, in place, the queries whose k-th candidate is tied with the next: all that reach it stay (DINO)."""
@@ -193,10 +203,12 @@ def _readd_ties(
     tied = (best[:, k - 1] == best[:, k]).nonzero()[:, 0]
     if not len(tied):
         return
-    kh, _n, kw, _ = sims.shape
-    values = sims[..., tied] + penalty[tied].t().reshape(kh, 1, kw, -1)  # [kh, N, kw, M]
-    keep = values >= best[tied, k - 1]
-    weights = ((values - best[tied, 0]) / selection.temperature).exp_() * keep
-    rect = labels[:, slice(*tile.ky), slice(*tile.kx)].transpose(0, 1)  # [kh, N, kw, K]
+    y, x = (torch.arange(*side, device=sims.device) for side in (tile.ky, tile.kx))
+    dy = y[:, None, None] - (tile.qy[0] + tied // tile.shape[1])  # [kh, 1, M]
+    dx = x[:, None] - (tile.qx[0] + tied % tile.shape[1])  # [kw, M]
+    outside = ~inside(window, dy, dx)[:, :, None]  # [kh, kw, 1, M]
+    values = sims[..., tied].float().masked_fill_(outside, float("-inf"))  # [kh, kw, N, M]
+    weights = ((values - best[tied, 0]) / selection.temperature).exp_() * (values >= best[tied, k - 1])
+    rect = labels[:, slice(*tile.ky), slice(*tile.kx)].permute(1, 2, 0, 3)  # [kh, kw, N, K]
     total = weights.sum((0, 1, 2))[:, None]
     scores[tied] = weights.flatten(0, 2).t() @ rect.flatten(0, 2) / total

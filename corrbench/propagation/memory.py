@@ -15,7 +15,7 @@ from corrbench.propagation.tiles import Workspace
 class Memory:
     """A fixed number of slots for features ``[h, w, C]`` and labels ``[h, w, K]``; its size does not grow with the video.
 
-    Features lie as ``[h, S, w, C]``, the layout that `topk_readout` reads without a copy.
+    Features lie as ``[h, w, S, C]``, the layout that `topk_readout` reads without a copy.
     """
 
     def __init__(self, protocol: Protocol, query: Tensor, labels: Tensor) -> None:
@@ -25,7 +25,7 @@ class Memory:
         self._exempt_frame: tuple[Tensor, Tensor] | None = None
         held_apart = protocol.window.exempt_long_term
         slots = 1 + (rule.recent - 1) * rule.step + (0 if held_apart else len(rule.long_term))
-        self._keys = query.new_empty(h, slots, w, c)
+        self._keys = query.new_empty(h, w, slots, c)
         self._labels = labels.new_empty(slots, h, w, labels.shape[2])
         self._slot: dict[int, int] = {}
         self.add(0, query, labels)
@@ -38,9 +38,9 @@ class Memory:
             return
         for old in [f for f in self._slot if not still_needed(f, frame + 1, rule)]:
             del self._slot[old]
-        slot = min(set(range(self._keys.shape[1])) - set(self._slot.values()))
+        slot = min(set(range(self._keys.shape[2])) - set(self._slot.values()))
         self._slot[frame] = slot
-        self._keys[:, slot] = features
+        self._keys[:, :, slot] = features
         self._labels[slot] = labels
 
     def read(self, t: int, query: Tensor, workspace: Workspace) -> Tensor:
@@ -55,7 +55,7 @@ class Memory:
                          for age in ages]  # fmt: skip
             slots = [self._slot[f.index] for f in frames]
             return softmax_readout(
-                query, [self._keys[:, s] for s in slots], [self._labels[s] for s in slots], dilations=dilations,
+                query, [self._keys[:, :, s] for s in slots], [self._labels[s] for s in slots], dilations=dilations,
                 window=protocol.window, selection=protocol.selection, compact=protocol.readout.compact,
                 foreground_gain=protocol.readout.foreground_gain, workspace=workspace,
             )  # fmt: skip
@@ -70,6 +70,6 @@ class Memory:
         whole = slots == list(range(len(slots)))
         index = slice(0, len(slots)) if whole else torch.tensor(slots, device=query.device)
         return topk_readout(
-            query, self._keys[:, index], self._labels[index], copies=[f.inside for f in frames], exempt=apart,
+            query, self._keys[:, :, index], self._labels[index], copies=[f.inside for f in frames], exempt=apart,
             window=protocol.window, selection=protocol.selection, workspace=workspace,
         )  # fmt: skip

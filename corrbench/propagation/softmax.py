@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 
 from corrbench.propagation.protocol import Selection, Window
-from corrbench.propagation.tiles import TILE, Tile, Workspace, tile_size_for, tiles, window_penalty
+from corrbench.propagation.tiles import Tile, Workspace, tiles, window_penalty
+
+TILE = (12, 8)
+"""Query cells per tile (rows, columns): a compromise between waste at the rim and the size of the matrices."""
+TILE_CUDA = (16, 32)
 
 
 def softmax_readout(
@@ -35,7 +39,7 @@ def softmax_readout(
     """
     workspace = workspace or Workspace(query.device, threads=1)
     h, w, _ = query.shape
-    size, radius = tile_size or tile_size_for(query.device), window.radius
+    size, radius = tile_size or (TILE_CUDA if query.is_cuda else TILE), window.radius
     tau = selection.temperature
     gain = torch.ones(labels[0].shape[2], device=query.device)
     gain[1:] = foreground_gain
@@ -52,36 +56,32 @@ def softmax_readout(
     plain_labels = [torch.nn.functional.pad(labels[n], pad) for n in plain]
     out = labels[0].new_empty(h, w, labels[0].shape[2])
 
-    def work(column: list[Tile]) -> None:
-        kx = slice(column[0].kx[0] + radius, column[0].kx[1] + radius)
-        strip = torch.stack([k[:, kx] for k in plain_keys]) if plain else None
-        label_strip = torch.stack([m[:, kx] for m in plain_labels]) if plain else None
-        for tile in column:
-            q = query[slice(*tile.qy), slice(*tile.qx)].flatten(0, 1)
-            blocks: list[_Block] = []
-            if strip is not None and label_strip is not None:
-                ky = slice(tile.ky[0] + radius, tile.ky[1] + radius)
-                rect = strip[:, ky].flatten(1, 2)
-                logits = torch.bmm(q.expand(len(plain), -1, -1), rect.transpose(1, 2)).float() / tau
-                logits += window_penalty(window, tile, query.device)
-                blocks.append(_Rectangle(logits, label_strip[:, ky], tile, radius))
-            for n in old:
-                offset = offsets[n][slice(*tile.qy), slice(*tile.qx)].flatten(0, 1)
-                where = offsets[last] if shared and last is not None else offsets[n]
-                label_offset = where[slice(*tile.qy), slice(*tile.qx)].flatten(0, 1)
-                logits = sample_patches(keys[n], tile, offset, radius, query=q) / tau  # [Q, P, P]
-                patches = sample_patches(labels[n], tile, label_offset, radius)  # [Q, P, P, K]
-                blocks.append(_Patches(logits, patches))
-            peak = torch.stack([b.logits.amax(b.over) for b in blocks]).amax(0)  # [Q]
-            total = torch.zeros_like(peak)
-            for block in blocks:
-                block.logits.sub_(block.per_query(peak)).exp_()
-                total += block.logits.sum(block.over)
-            scores = out.new_zeros(len(q), out.shape[2])
-            for block in blocks:
-                block.logits.div_(block.per_query(total))  # now the weights
-                scores += block.read_compact() if compact else block.read()
-            out[slice(*tile.qy), slice(*tile.qx)] = scores.view(tile.qy[1] - tile.qy[0], tile.qx[1] - tile.qx[0], -1)
+    def work(tile: Tile) -> None:
+        q = query[slice(*tile.qy), slice(*tile.qx)].flatten(0, 1)
+        blocks: list[_Block] = []
+        if plain:
+            ky, kx = (slice(side[0] + radius, side[1] + radius) for side in (tile.ky, tile.kx))
+            rect = torch.stack([key[ky, kx] for key in plain_keys]).flatten(1, 2)  # [N, R, C]
+            logits = torch.bmm(q.expand(len(plain), -1, -1), rect.transpose(1, 2)).float() / tau
+            logits += window_penalty(window, tile, query.device)
+            blocks.append(_Rectangle(logits, torch.stack([label[ky, kx] for label in plain_labels]), tile, radius))
+        for n in old:
+            offset = offsets[n][slice(*tile.qy), slice(*tile.qx)].flatten(0, 1)
+            where = offsets[last] if shared and last is not None else offsets[n]
+            label_offset = where[slice(*tile.qy), slice(*tile.qx)].flatten(0, 1)
+            logits = sample_patches(keys[n], tile, offset, radius, query=q) / tau  # [Q, P, P]
+            patches = sample_patches(labels[n], tile, label_offset, radius)  # [Q, P, P, K]
+            blocks.append(_Patches(logits, patches))
+        peak = torch.stack([b.logits.amax(b.over) for b in blocks]).amax(0)  # [Q]
+        total = torch.zeros_like(peak)
+        for block in blocks:
+            block.logits.sub_(block.per_query(peak)).exp_()
+            total += block.logits.sum(block.over)
+        scores = out.new_zeros(len(q), out.shape[2])
+        for block in blocks:
+            block.logits.div_(block.per_query(total))  # now the weights
+            scores += block.read_compact() if compact else block.read()
+        out[slice(*tile.qy), slice(*tile.qx)] = scores.view(*tile.shape, -1)
 
     workspace.each(work, tiles(h, w, radius, size, clip=False))
     return out
@@ -125,7 +125,7 @@ class _Rectangle:
         n, kh, kw, k = self.labels.shape
         sharp, cells, mix = _two_peaks(self.logits)  # [N, Q], [N, Q, 2], [N, Q, 2]
         device = self.logits.device
-        qh, qw = self.tile.qy[1] - self.tile.qy[0], self.tile.qx[1] - self.tile.qx[0]
+        qh, qw = self.tile.shape
         # the first key cell of query (y, x) is (y, x) in the rectangle: its window spans y .. y + 2 radius
         first_y = torch.arange(qh, device=device).repeat_interleave(qw)[:, None]  # [Q, 1]
         first_x = torch.arange(qw, device=device).repeat(qh)[:, None]
@@ -194,24 +194,23 @@ def search_offsets(
             sub_query, sub_key = query[py::dilation, px::dilation], key[py::dilation, px::dilation]
             padded = torch.nn.functional.pad(sub_key, (0, 0, radius, radius, radius, radius))
             sub_out = out[py::dilation, px::dilation]
-            for column in tiles(sub_query.shape[0], sub_query.shape[1], radius, tile_size, clip=False):
-                for tile in column:
-                    q = sub_query[slice(*tile.qy), slice(*tile.qx)].flatten(0, 1)
-                    ky = slice(tile.ky[0] + radius, tile.ky[1] + radius)
-                    rect = padded[ky, tile.kx[0] + radius : tile.kx[1] + radius]
-                    kh, kw, _ = rect.shape
-                    logits = (q @ rect.flatten(0, 1).t()).float() / tau
-                    weights = (logits + window_penalty(window, tile, query.device)).softmax(1).view(-1, kh, kw)
-                    qh, qw = tile.qy[1] - tile.qy[0], tile.qx[1] - tile.qx[0]
-                    y = torch.arange(kh, device=query.device) - radius  # relative to the tile's first query
-                    x = torch.arange(kw, device=query.device) - radius
-                    # subtract the query's own place first: small numbers keep their digits
-                    qy = torch.arange(qh, device=query.device).repeat_interleave(qw)[:, None]
-                    qx = torch.arange(qw, device=query.device).repeat(qh)[:, None]
-                    dy = (weights.sum(2) * (y - qy)).sum(1)
-                    dx = (weights.sum(1) * (x - qx)).sum(1)
-                    moved = torch.stack((dy, dx), 1).mul_(dilation)
-                    sub_out[slice(*tile.qy), slice(*tile.qx)] = moved.view(qh, qw, 2)
+            for tile in tiles(sub_query.shape[0], sub_query.shape[1], radius, tile_size, clip=False):
+                q = sub_query[slice(*tile.qy), slice(*tile.qx)].flatten(0, 1)
+                ky = slice(tile.ky[0] + radius, tile.ky[1] + radius)
+                rect = padded[ky, tile.kx[0] + radius : tile.kx[1] + radius]
+                kh, kw, _ = rect.shape
+                logits = (q @ rect.flatten(0, 1).t()).float() / tau
+                weights = (logits + window_penalty(window, tile, query.device)).softmax(1).view(-1, kh, kw)
+                qh, qw = tile.shape
+                y = torch.arange(kh, device=query.device) - radius  # relative to the tile's first query
+                x = torch.arange(kw, device=query.device) - radius
+                # subtract the query's own place first: small numbers keep their digits
+                qy = torch.arange(qh, device=query.device).repeat_interleave(qw)[:, None]
+                qx = torch.arange(qw, device=query.device).repeat(qh)[:, None]
+                dy = (weights.sum(2) * (y - qy)).sum(1)
+                dx = (weights.sum(1) * (x - qx)).sum(1)
+                moved = torch.stack((dy, dx), 1).mul_(dilation)
+                sub_out[slice(*tile.qy), slice(*tile.qx)] = moved.view(qh, qw, 2)
     return out
 
 
@@ -223,7 +222,7 @@ def sample_patches(maps: Tensor, tile: Tile, offset: Tensor, radius: int, *, que
     """
     h, w, _d = maps.shape
     device = maps.device
-    qh, qw = tile.qy[1] - tile.qy[0], tile.qx[1] - tile.qx[0]
+    qh, qw = tile.shape
     qy = torch.arange(*tile.qy, device=device).repeat_interleave(qw)
     qx = torch.arange(*tile.qx, device=device).repeat(qh)
     y, x = qy + offset[:, 0], qx + offset[:, 1]

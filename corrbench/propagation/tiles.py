@@ -15,10 +15,6 @@ from torch import Tensor
 
 from corrbench.propagation.protocol import Window
 
-TILE = (12, 8)
-"""Query cells per tile (rows, columns); a good compromise on CPUs between waste at the rim and matrix size."""
-TILE_CUDA = (16, 32)
-
 
 @dataclass(frozen=True)
 class Tile:
@@ -29,9 +25,14 @@ class Tile:
     ky: tuple[int, int]
     kx: tuple[int, int]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of query cells."""
+        return self.qy[1] - self.qy[0], self.qx[1] - self.qx[0]
 
-def tiles(h: int, w: int, reach: int, size: tuple[int, int], *, clip: bool) -> Iterator[list[Tile]]:
-    """Cut an ``h x w`` grid into columns of tiles; yield each column, so that its keys are gathered once.
+
+def tiles(h: int, w: int, reach: int, size: tuple[int, int], *, clip: bool) -> Iterator[Tile]:
+    """Cut an ``h x w`` grid into tiles.
 
     `reach` is the largest displacement in cells. With `clip` key rectangles end at the map; without it they may
     begin at ``-reach``.
@@ -39,12 +40,10 @@ def tiles(h: int, w: int, reach: int, size: tuple[int, int], *, clip: bool) -> I
     for x0 in range(0, w, size[1]):
         x1 = min(x0 + size[1], w)
         kx = (max(x0 - reach, 0), min(x1 + reach, w)) if clip else (x0 - reach, x1 + reach)
-        column = []
         for y0 in range(0, h, size[0]):
             y1 = min(y0 + size[0], h)
             ky = (max(y0 - reach, 0), min(y1 + reach, h)) if clip else (y0 - reach, y1 + reach)
-            column.append(Tile((y0, y1), (x0, x1), ky, kx))
-        yield column
+            yield Tile((y0, y1), (x0, x1), ky, kx)
 
 
 def reach(window: Window) -> int:
@@ -52,58 +51,49 @@ def reach(window: Window) -> int:
     return window.radius - 1 if window.shape == "disc" else window.radius
 
 
+def inside(window: Window, dy: Tensor, dx: Tensor) -> Tensor:
+    """Which displacements in cells the window admits; dy and dx broadcast."""
+    if window.shape == "disc":
+        return dy**2 + dx**2 < window.radius**2
+    return (dy.abs() <= window.radius) & (dx.abs() <= window.radius)
+
+
+@lru_cache(maxsize=512)
+def _window_mask(window: Window, offset: int, qw: int, kw: int, device: torch.device) -> Tensor:
+    r = reach(window)
+    dy = torch.arange(-r, r + 1)[:, None]  # [S, 1]
+    dx = torch.arange(qw)[:, None, None] + offset - torch.arange(kw)  # [qw, 1, kw]
+    return (~inside(window, dy, dx)).flatten(1).to(device)
+
+
+def window_mask(window: Window, tile: Tile, device: torch.device) -> Tensor:
+    """``[qw, S*kw]`` bool, true outside the window: vertical displacements ``-r .. r`` times key columns."""
+    kw = tile.kx[1] - tile.kx[0]
+    return _window_mask(window, tile.qx[0] - tile.kx[0], tile.shape[1], kw, device)
+
+
 @lru_cache(maxsize=512)
 def _window_penalty(
-    shape: str,
-    radius: int,
-    offset: tuple[int, int],
-    q: tuple[int, int],
-    k: tuple[int, int],
-    device: torch.device,
+    window: Window, offset: tuple[int, int], q: tuple[int, int], k: tuple[int, int], device: torch.device
 ) -> Tensor:
-    """``[Q, R]``: 0 inside the window, -inf outside. `offset` is the first query cell seen from the first key cell."""
     dy = (torch.arange(q[0])[:, None] + offset[0]) - torch.arange(k[0])[None]  # [qh, kh]
     dx = (torch.arange(q[1])[:, None] + offset[1]) - torch.arange(k[1])[None]  # [qw, kw]
-    dy, dx = dy[:, None, :, None], dx[None, :, None, :]
-    allowed = dy**2 + dx**2 < radius**2 if shape == "disc" else (dy.abs() <= radius) & (dx.abs() <= radius)
+    allowed = inside(window, dy[:, None, :, None], dx[None, :, None, :])
     penalty = torch.zeros(allowed.shape).masked_fill_(~allowed, float("-inf"))
     return penalty.reshape(q[0] * q[1], k[0] * k[1]).to(device)
 
 
 def window_penalty(window: Window, tile: Tile, device: torch.device) -> Tensor:
-    """``[Q, R]`` penalty of one tile; equal tiles share one tensor."""
+    """``[Q, R]``: 0 inside the window, -inf outside; equal tiles share one tensor."""
     offset = (tile.qy[0] - tile.ky[0], tile.qx[0] - tile.kx[0])
-    q = (tile.qy[1] - tile.qy[0], tile.qx[1] - tile.qx[0])
     k = (tile.ky[1] - tile.ky[0], tile.kx[1] - tile.kx[0])
-    return _window_penalty(window.shape, window.radius, offset, q, k, device)
-
-
-def tile_size_for(device: torch.device) -> tuple[int, int]:
-    return TILE_CUDA if device.type == "cuda" else TILE
-
-
-def bands(tile: Tile, window: Window, h: int) -> list[Tile]:
-    """Split a tile by key rows: those far above or below it are within reach of half of its queries only.
-
-    Together the parts hold every allowed pair once; about an eighth of the products is saved.
-    """
-    half = (tile.qy[1] - tile.qy[0]) // 2
-    near = reach(window) - half  # key rows farther than this from the tile are out of reach for the other half
-    if half == 0 or near < 0:
-        return [tile]
-    top, bottom = max(tile.qy[0] - near, 0), min(tile.qy[1] + near, h)
-    parts = [Tile(tile.qy, tile.qx, (top, bottom), tile.kx)]
-    if tile.ky[0] < top:
-        parts.append(Tile((tile.qy[0], tile.qy[0] + half), tile.qx, (tile.ky[0], top), tile.kx))
-    if bottom < tile.ky[1]:
-        parts.append(Tile((tile.qy[1] - half, tile.qy[1]), tile.qx, (bottom, tile.ky[1]), tile.kx))
-    return parts
+    return _window_penalty(window, offset, tile.shape, k, device)
 
 
 class Workspace:
     """Threads and reused memory of one propagation.
 
-    On a CPU the columns of tiles are shared out to threads that each compute with one core: the many small operations
+    On a CPU the tiles are shared out to threads that each compute with one core: the many small operations
     then keep every core busy, not only the matrix products. Asking the system for fresh pages for each intermediate
     would cost a tenth of the time, so every thread keeps its own. Close it, or use it as a context manager.
     """

@@ -7,7 +7,8 @@ import torch
 from corrbench.encoders.fusion import fuse
 from corrbench.propagation.memory import Memory
 from corrbench.propagation.protocol import Protocol
-from corrbench.propagation.tiles import TILE, Workspace
+from corrbench.propagation.softmax import TILE
+from corrbench.propagation.tiles import Workspace
 from corrbench.rows import merge
 
 H, W = 6, 7
@@ -135,10 +136,10 @@ WINDOW_CASES = [
 
 
 @pytest.mark.parametrize("case", WINDOW_CASES, ids=lambda c: f"{c[0]}-t{c[1]}")
-@pytest.mark.parametrize("tile", [TILE, (3, 2)], ids=["tile8x8", "tile3x2"])
+@pytest.mark.parametrize("tile", [TILE, (3, 2)], ids=["tile12x8", "tile3x2"])
 def test_window_protocols(case, tile, protocols, monkeypatch):
     name, t, sums, at_00, at_23, at_44 = case
-    monkeypatch.setattr("corrbench.propagation.tiles.TILE", tile)
+    monkeypatch.setattr("corrbench.propagation.softmax.TILE", tile)
     protocol = changed(protocols, name, {"window": {"radius": 2}})
     features = phi(8, t + 1) * 1.5
     memory = Memory(protocol, features[0], rolled_labels(0))
