@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cv2
 import numpy as np
 
+from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.davis import open_davis, read_annotation
 from corrbench.datasets.palette import save_mask
 from corrbench.datasets.synthetic import write_davis
-from corrbench.entries import Config
 from corrbench.metrics.davis import _evaluate_sequence, global_scores, read_prediction
 
 
@@ -67,9 +67,8 @@ def main():
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as scratch:
         if args.root:
-            config = Config.for_benchmark("davis2016-val", args.root, subset=True)
-            row = config.all_benchmarks()[0]
-            davis, masks, single = open_davis(args.root, row, config.sequences(row)), args.masks, True
+            settings = settings_by_hand("davis2016-val", args.root, subset=True)
+            davis, masks, single = open_davis(args.root, settings["row"], settings["sequences"]), args.masks, True
         else:
             davis, masks, single = synthetic(Path(scratch))
         times = {"corrbench": [], "vos-benchmark": []}

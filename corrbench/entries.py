@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from corrbench.datasets.benchmark import benchmark_label, benchmark_settings, measured_sequences
 from corrbench.errors import Refusal, nearest
 from corrbench.files import digest
 from corrbench.propagation.protocol import Protocol
@@ -102,6 +103,7 @@ class Config:
         self.protocols = Rows(folders, "protocols", "protocol")
         self.benchmarks = Rows(folders, "benchmarks", "benchmark")
         self.results = Path(self.values["results"])
+        self._sequences: dict[str, list[str]] = {}
         self.entries = self._entries(where)
 
     @classmethod
@@ -117,25 +119,9 @@ class Config:
         """A config from a command line: a path, or the config itself as JSON."""
         return cls(json.loads(text), "--config") if text.lstrip().startswith("{") else cls.read(text)
 
-    @classmethod
-    def for_benchmark(cls, name: str, root: Path, *, subset: bool) -> Config:
-        """A config for one benchmark below `root`, for programs that are run by hand."""
-        run = {"methods": ["identity"], "weights": ["none"], "benchmarks": [name]}
-        config = cls({"runs": [run]}, "command line")
-        row = config.all_benchmarks()[0]
-        config.values["data"][row["data"]] = str(root)
-        if subset:
-            config.values["subsets"][name] = "present"
-        return config
-
     def benchmark_settings(self, benchmark: Mapping[str, Any]) -> dict[str, Any]:
-        """The benchmark as the stages read it: the row, the measured sequences and the label. No path of a data root."""
-        return {
-            "row": {k: v for k, v in benchmark.items() if k not in ("sequences", "title", "generate")},
-            "sequences": self.sequences(benchmark),
-            "subset": self.is_subset(benchmark),
-            "label": self.benchmark_label(benchmark),
-        }
+        """The benchmark as the stages read it. No path of a data root."""
+        return benchmark_settings(benchmark, self.sequences(benchmark))
 
     def entry(self, benchmark: str, entry_id: str) -> Entry:
         """The entry with this key."""
@@ -166,28 +152,11 @@ class Config:
 
     def sequences(self, benchmark: Mapping[str, Any]) -> list[str]:
         """The sequences that are measured: all, or the subset that the config names, in the order of the split."""
-        whole = list(benchmark["sequences"])
-        subset = self.values["subsets"].get(benchmark["name"])
-        if subset is None:
-            return whole
-        if subset == "present":
-            root = self.data_root(benchmark)
-            found = [n for n in whole if (root / "JPEGImages" / benchmark["resolution"] / n).is_dir()]
-            if not found:
-                raise Refusal(
-                    f"{root}: none of the {len(whole)} sequences of {benchmark['name']} is there",
-                    expected="JPEGImages/480p/<sequence> folders",
-                    do="correct the data root",
-                )
-            return found
-        for name in subset:
-            if name not in whole:
-                raise Refusal(
-                    f"subsets.{benchmark['name']}: no sequence {name!r}",
-                    expected=nearest(name, whole),
-                    do="correct the name",
-                )
-        return [n for n in whole if n in subset]
+        name = benchmark["name"]
+        if name not in self._sequences:
+            subset = self.values["subsets"].get(name)
+            self._sequences[name] = measured_sequences(benchmark, subset, self.data_root(benchmark))
+        return self._sequences[name]
 
     def is_subset(self, benchmark: Mapping[str, Any]) -> bool:
         """True if only a part of the split is measured."""
@@ -195,10 +164,7 @@ class Config:
 
     def benchmark_label(self, benchmark: Mapping[str, Any]) -> str:
         """The name in tables; a subset says so: ``davis2016-val (8 of 20)``."""
-        name: str = benchmark["name"]
-        if not self.is_subset(benchmark):
-            return name
-        return f"{name} ({len(self.sequences(benchmark))} of {len(benchmark['sequences'])})"
+        return benchmark_label(benchmark, self.sequences(benchmark))
 
     def all_weights(self) -> list[WeightsId]:
         """Every weights file that some entry needs, once."""

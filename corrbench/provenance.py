@@ -14,24 +14,36 @@ ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""
 
 
+NEUTRAL = frozenset(f"corrbench/{name}.py" for name in ("errors", "progress", "provenance", "rows"))
+"""Modules that no number passes through: they talk to people, or read settings that are compared themselves."""
+
+
 @cache
 def code_version(script: str) -> str:
     """12 hex digits over the syntax trees of a program and of every project module that it reaches.
 
-    `script` is relative to the checkout (``scripts/evaluate.py``). Comments, docstrings and formatting do not count: an
-    edited comment leaves the version as it is, an edited formula changes it for exactly the stages that use it.
+    `script` is relative to the checkout (``scripts/evaluate.py``). What cannot move a number does not count: comments,
+    docstrings, formatting, the words of a refusal (anything after ``raise``) and the modules of `NEUTRAL`. So an edited
+    comment leaves the version as it is, and an edited formula changes it for exactly the stages that use it.
     """
     hasher = hashlib.sha256()
     for path in reached_modules(ROOT / script):
-        tree = ast.parse(path.read_text())
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list):  # a bare string is a docstring, wherever it stands
-                node.body = [  # type: ignore[attr-defined]
-                    s for s in body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant) and isinstance(s.value.value, str))
-                ]  # fmt: skip
-        hasher.update(f"{path.relative_to(ROOT)}\n{ast.dump(tree)}\n".encode())
+        name = path.relative_to(ROOT).as_posix()
+        if name not in NEUTRAL:
+            tree = _Formulas().visit(ast.parse(path.read_text()))
+            hasher.update(f"{name}\n{ast.dump(tree)}\n".encode())
     return hasher.hexdigest()[:12]
+
+
+class _Formulas(ast.NodeTransformer):
+    """Leaves out what is only said: bare strings (docstrings, wherever they stand) and what is raised."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        bare = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if bare else self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        return ast.Raise()
 
 
 @cache

@@ -9,9 +9,9 @@ import json
 import os
 from pathlib import Path
 
+from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.davis import open_davis
 from corrbench.datasets.doctor import diagnose
-from corrbench.entries import Config
 from corrbench.errors import run_program
 from corrbench.files import write_json
 
@@ -30,8 +30,7 @@ def main() -> None:
     if args.settings:
         settings = json.loads(args.settings)
     else:
-        config = Config.for_benchmark(args.benchmark, args.root, subset=args.subset)
-        settings = config.benchmark_settings(config.all_benchmarks()[0])
+        settings = settings_by_hand(args.benchmark, args.root, subset=args.subset)
     davis = open_davis(args.root, settings["row"], settings["sequences"])
     if not args.root.is_dir():
         davis.listed()  # refuses: there is no such folder

@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.davis import open_davis
-from corrbench.entries import Config
 from corrbench.errors import Refusal, run_program
 from corrbench.files import read_json
 from corrbench.metrics.crosscheck import cross_check
@@ -54,8 +54,7 @@ def main() -> None:
     if args.data:
         data = read_json(args.data)
     else:
-        config = Config.for_benchmark(args.benchmark, args.root, subset=args.subset)
-        data = config.benchmark_settings(config.all_benchmarks()[0])
+        data = settings_by_hand(args.benchmark, args.root, subset=args.subset)
     if data["row"]["scoring"] == "server":
         raise Refusal(
             f"{data['label']} has no public annotations",

@@ -7,14 +7,16 @@ import stat
 import cv2
 import numpy as np
 import pytest
-from conftest import TINY, TINY_ROW
+from conftest import ROOT, TINY, TINY_ROW
 from PIL import Image
 
+from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.davis import Davis, open_davis, read_annotation, read_image
 from corrbench.datasets.doctor import diagnose
 from corrbench.datasets.palette import PALETTE, save_mask
 from corrbench.datasets.synthetic import sequence_frames, write_davis
 from corrbench.errors import Refusal
+from corrbench.rows import Rows
 
 
 def examine(davis, subset=False):
@@ -213,16 +215,15 @@ def test_masks_are_palette_images(tmp_path):
 
 @pytest.mark.realdata
 def test_real_parts_of_davis_2016(shared):
-    from corrbench.entries import Config
-
-    config = Config.for_benchmark("davis2016-val", shared / "DAVIS-2016", subset=True)
-    row = config.all_benchmarks()[0]
-    davis = open_davis(shared / "DAVIS-2016", row, config.sequences(row))
+    settings = settings_by_hand("davis2016-val", shared / "DAVIS-2016", subset=True)
+    row = settings["row"]
+    davis = open_davis(shared / "DAVIS-2016", row, settings["sequences"])
     diagnosis = diagnose(davis, row, subset=True, workers=2)
     assert diagnosis.healthy, diagnosis.lines()
     assert (len(diagnosis.findings), sum(f.frames for f in diagnosis.findings)) == (8, 372)
     assert {f.size for f in diagnosis.findings} == {(480, 854)}
-    assert config.benchmark_label(row) == "davis2016-val (8 of 20)"
-    whole = open_davis(shared / "DAVIS-2016", row, row["sequences"])
+    assert settings["label"] == "davis2016-val (8 of 20)"
+    names = Rows([ROOT / "config"], "benchmarks", "benchmark").get("davis2016-val", "here")["sequences"]
+    whole = open_davis(shared / "DAVIS-2016", row, names)
     with pytest.raises(Refusal, match="bmx-trees"):
         diagnose(whole, row, subset=False, workers=2).refuse_if_ill()

@@ -1,0 +1,61 @@
+"""What of a benchmark is measured: the whole split or a subset, and how tables call it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from corrbench.errors import Refusal, nearest
+from corrbench.provenance import ROOT
+from corrbench.rows import Rows
+
+Subset = Literal["present"] | Sequence[str] | None
+"""None: the whole split. ``present``: what lies below the data root. A list: those sequences."""
+
+
+def measured_sequences(row: Mapping[str, Any], subset: Subset, root: Path) -> list[str]:
+    """The sequences that are measured, in the order of the split. `row` is a benchmark row.
+
+    Raises Refusal for a subset with a name that the split lacks, or when nothing of the split is present.
+    """
+    whole = list(row["sequences"])
+    if subset is None:
+        return whole
+    if subset == "present":
+        found = [n for n in whole if (root / "JPEGImages" / row["resolution"] / n).is_dir()]
+        if not found:
+            raise Refusal(
+                f"{root}: none of the {len(whole)} sequences of {row['name']} is there",
+                expected=f"JPEGImages/{row['resolution']}/<sequence> folders",
+                do="correct the data root",
+            )
+        return found
+    for name in subset:
+        if name not in whole:
+            raise Refusal(
+                f"subsets.{row['name']}: no sequence {name!r}", expected=nearest(name, whole), do="correct the name"
+            )
+    return [n for n in whole if n in subset]
+
+
+def benchmark_label(row: Mapping[str, Any], sequences: Sequence[str]) -> str:
+    """The name in tables; a subset says so: ``davis2016-val (8 of 20)``."""
+    whole = row["sequences"]
+    return row["name"] if list(sequences) == list(whole) else f"{row['name']} ({len(sequences)} of {len(whole)})"
+
+
+def benchmark_settings(row: Mapping[str, Any], sequences: Sequence[str]) -> dict[str, Any]:
+    """The benchmark as the stages read it: the row, the measured sequences and the label. No path of a data root."""
+    return {
+        "row": {k: v for k, v in row.items() if k not in ("sequences", "title", "generate")},
+        "sequences": list(sequences),
+        "subset": list(sequences) != list(row["sequences"]),
+        "label": benchmark_label(row, sequences),
+    }
+
+
+def settings_by_hand(name: str, root: Path, *, subset: bool, rows: Sequence[Path] = ()) -> dict[str, Any]:
+    """Settings of a benchmark for a program that is run by hand on the data below `root`."""
+    row = Rows([ROOT / "config", *rows], "benchmarks", "benchmark").get(name, "--benchmark")
+    return benchmark_settings(row, measured_sequences(row, "present" if subset else None, root))
