@@ -1,33 +1,53 @@
-"""What the workflow asks the library while it plans: stamps of data folders and the GPUs of this machine."""
+"""What the workflow asks the library while it plans: versions of files and data by content, the GPUs of this machine."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
+
+from corrbench.files import digest, read_json, write_json
 
 
-def data_stamp(root: Path, sequences: Sequence[str]) -> str:
-    """12 hex digits over names, sizes and times of the files below a data root that belong to the sequences.
+def content_version(files: Mapping[str, Path], cache: Path) -> str:
+    """12 hex digits over names and bytes of some files: a copy, a move or a touch leaves it as it is.
 
-    Cheap enough for every plan (one stat per file). When it changes the doctor looks again, and only what it finds
-    changed by content makes anything else stale. Empty while the folder does not exist.
+    Read once: `cache` is a folder that remembers the version under the sizes and times of the files, so later plans
+    cost one stat per file. Empty while none of the files exists.
     """
-    if not root.is_dir():
+    stats = {name: path.stat() for name, path in files.items() if path.is_file()}
+    if not stats:
         return ""
+    seen = digest([[name, s.st_size, s.st_mtime_ns, s.st_ino] for name, s in sorted(stats.items())])
+    note = cache / f"{digest(sorted([name, str(path.resolve())] for name, path in files.items()))}.json"
+    if note.is_file():
+        known = read_json(note)
+        if known["seen"] == seen:
+            return known["version"]
     hasher = hashlib.sha256()
-    for kind in ("JPEGImages", "Annotations"):
-        for resolution in sorted(p for p in (root / kind).glob("*") if p.is_dir()):
-            for name in sequences:
-                folder = resolution / name
-                if folder.is_dir():
-                    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-                        stat = entry.stat()
-                        line = f"{kind}/{resolution.name}/{name}/{entry.name}:{stat.st_size}:{stat.st_mtime_ns}\n"
-                        hasher.update(line.encode())
-    return hasher.hexdigest()[:12]
+    for name in sorted(stats):
+        hasher.update(f"{name}:{stats[name].st_size}\n".encode())
+        with files[name].open("rb") as file:
+            while block := file.read(1 << 20):
+                hasher.update(block)
+    version = hasher.hexdigest()[:12]
+    write_json(note, {"seen": seen, "version": version})
+    return version
+
+
+def data_files(
+    root: Path, row: Mapping[str, Any], sequences: Sequence[str], kind: Literal["inputs", "annotations"]
+) -> dict[str, Path]:
+    """The files of a benchmark that propagation (`inputs`: images, first annotations) or the metric reads, by name."""
+    images, masks = root / "JPEGImages" / row["resolution"], root / "Annotations" / row["resolution"]
+    found = []
+    for name in sequences:
+        annotations = sorted((masks / name).glob("*.png"))
+        found += annotations if kind == "annotations" else [*sorted((images / name).glob("*.jpg")), *annotations[:1]]
+    return {path.relative_to(root).as_posix(): path for path in found}
 
 
 def gpu_count() -> int:

@@ -1,7 +1,7 @@
 """Check a data root: counts, sizes, ids, decodable files, complete split. Prints what is wrong and what to do.
 
 By hand:      python -m scripts.doctor --benchmark davis2017-val --root /data/DAVIS-2017
-In the flow:  writes fingerprints of what propagation and the metric will read, and refuses ill data.
+In the flow:  writes the fingerprint of what propagation or the metric will read, and refuses ill data.
 """
 
 import argparse
@@ -23,7 +23,10 @@ def main() -> None:
     which.add_argument("--settings", help="JSON of the benchmark as the workflow gives it")
     parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
     parser.add_argument("--subset", action="store_true", help="a part of the split is enough: check what is there")
-    parser.add_argument("--out", type=Path, help="folder for inputs.json and annotations.json")
+    parser.add_argument(
+        "--kind", choices=("inputs", "annotations"), default="inputs", help="which fingerprint to write"
+    )
+    parser.add_argument("--out", type=Path, help="JSON file for the fingerprint, settings and counts")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args()
 
@@ -40,9 +43,8 @@ def main() -> None:
     diagnosis.refuse_if_ill()
     if args.out:
         counts = {f.name: {"frames": f.frames, "objects": f.objects} for f in diagnosis.findings}
-        for kind in ("inputs", "annotations"):
-            record = {**settings, "fingerprint": diagnosis.fingerprint(kind), "counts": counts}
-            write_json(args.out / f"{kind}.json", record)
+        fingerprint = diagnosis.fingerprint(args.kind)
+        write_json(args.out, {**settings, "kind": args.kind, "fingerprint": fingerprint, "counts": counts})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The real Snakemake on tiny data: the whole DAG once, then what a change makes stale."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,53 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
+from flow import CONFIG, ROWS, WARM, planned, snakemake, write
 
 from corrbench.report.table import COLUMNS
-
-ROWS = ROOT / "tests" / "data" / "rows"
-CONFIG = {
-    "results": "results",
-    "device": "cpu",
-    "rows": [str(ROWS), "rows"],
-    "runs": [
-        {"methods": ["identity"], "weights": ["none"], "benchmarks": ["tiny-val"]},
-        {"methods": ["random-r18"], "weights": ["random"], "protocols": ["warm", "dino"], "benchmarks": ["tiny-val"]},
-        {"methods": ["random-r18"], "weights": ["random"], "protocols": ["warm"], "benchmarks": ["tiny-server"]},
-    ],
-}
-WARM = {"base": "crw", "name": "warm", "selection": {"temperature": 0.07}}
-
-
-def write(folder, config=CONFIG, warm=WARM):
-    (folder / "rows" / "protocols").mkdir(parents=True, exist_ok=True)
-    (folder / "rows" / "protocols" / "warm.yaml").write_text(yaml.safe_dump(warm))
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-
-
-def snakemake(folder, *arguments, check=True):
-    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder, "--cores", "2",
-               "--configfile", folder / "config.yaml", *arguments]  # fmt: skip
-    environment = {**os.environ, "CORRBENCH_GPUS": ""}
-    done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, env=environment)
-    if check:
-        assert done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-def planned(folder, *arguments):
-    """Jobs by rule that would run: {rule: [entry or benchmark, ...]}."""
-    lines = snakemake(folder, "-n", *arguments)
-    text = lines.stdout + lines.stderr
-    jobs: dict[str, list[str]] = {}
-    rule = None
-    for line in text.splitlines():
-        if line.startswith(("rule ", "localrule ")):
-            rule = line.split()[1].rstrip(":")
-            jobs.setdefault(rule, []).append("")
-        elif line.strip().startswith("wildcards:") and rule:
-            jobs[rule][-1] = line.split("wildcards:")[1].strip()
-    jobs.pop("all", None)
-    return jobs
 
 
 @pytest.fixture(scope="module")
@@ -107,44 +62,6 @@ def test_two_lists_for_two_protocols(finished):
 
 def test_a_second_run_has_nothing_to_do(finished):
     assert planned(finished) == {}
-
-
-def test_touched_files_change_nothing(run):
-    for path in (run / "results").rglob("*.json"):
-        path.touch()
-    assert planned(run) == {}
-
-
-def test_a_temperature_makes_its_entries_stale_and_no_others(run):
-    write(run, warm={**WARM, "selection": {"temperature": 0.05}})
-    jobs = planned(run)
-    assert sorted(jobs["propagate"]) == [
-        "benchmark=tiny-server, entry=random-r18.random.warm",
-        "benchmark=tiny-val, entry=random-r18.random.warm",
-    ]
-    assert set(jobs) == {"propagate", "postprocess", "evaluate", "overlays", "submission", "table", "plots", "report"}
-    assert len(jobs["evaluate"]) == 1
-
-
-def test_a_decode_rule_needs_no_gpu(run):
-    write(run, warm={**WARM, "decode": {"minmax": "epsilon"}})
-    jobs = planned(run)
-    assert "propagate" not in jobs and len(jobs["postprocess"]) == 2
-
-
-def test_key_order_number_format_and_a_comment_change_nothing(run):
-    text = "# a comment\nselection: {temperature: 7.0e-2}\nname: warm\nbase: crw\ntitle: another title\n"
-    (run / "rows/protocols/warm.yaml").write_text(text)
-    assert planned(run) == {}
-
-
-def test_a_method_more_costs_only_itself(run):
-    config = json.loads(json.dumps(CONFIG))
-    config["runs"].append({"methods": ["random-hr"], "weights": ["random"], "benchmarks": ["tiny-val"]})
-    write(run, config)
-    jobs = planned(run)
-    assert jobs["propagate"] == ["benchmark=tiny-val, entry=random-hr.random.liir"]
-    assert jobs["random_weights"] == ["method=random-hr, source=random"]
 
 
 def test_lost_records_do_not_hide_a_stale_row(run):

@@ -7,7 +7,7 @@ from corrbench.errors import Refusal
 from corrbench.files import canonical_json, digest
 from corrbench.provenance import code_version
 from corrbench.report.targets import target_files
-from corrbench.workflow import data_stamp, gpu_count
+from corrbench.workflow import content_version, data_files, gpu_count
 
 try:
     CONFIG = Config(dict(config))
@@ -73,9 +73,27 @@ def checkpoint_flags(wildcards):
     return ["--trust-pickle"] if trust else []
 
 
-def entry_weights(wildcards):
+def weights_files(wildcards, name):
     entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
-    return [f"{RESULTS}/weights/{w.path}/weights.pt" for w in entry.weights]
+    return [f"{RESULTS}/weights/{w.path}/{name}" for w in entry.weights]
+
+
+# Versions by content: what was only copied, moved or touched makes nothing stale.
+def data_version(wildcards):
+    if wildcards.benchmark in SYNTHETIC:
+        return ""  # made by a rule, whose settings and code count
+    row = benchmark_row(wildcards)
+    root, sequences = CONFIG.data_root(row), CONFIG.sequences(row)
+    return content_version(
+        data_files(root, row, sequences, wildcards.kind), CONFIG.results / ".versions"
+    )
+
+
+def checkpoint_version(wildcards):
+    if wildcards.source == "released":
+        return ""  # the row's hash is checked by the download
+    path = Path(CONFIG.values["files"][wildcards.source]["path"])
+    return content_version({"checkpoint": path}, CONFIG.results / ".versions")
 
 
 def of_entries(entries, name):

@@ -23,10 +23,11 @@ rule doctor:
     input:
         lambda w: f"{RESULTS}/data/{w.benchmark}" if w.benchmark in SYNTHETIC else [],
     output:
-        inputs=f"{RESULTS}/{{benchmark}}/data/inputs.json",
-        annotations=f"{RESULTS}/{{benchmark}}/data/annotations.json",
+        f"{RESULTS}/{{benchmark}}/data/{{kind}}.json",
     log:
-        f"{RESULTS}/logs/doctor/{{benchmark}}.log",
+        f"{RESULTS}/logs/doctor/{{benchmark}}.{{kind}}.log",
+    wildcard_constraints:
+        kind="inputs|annotations",
     conda:
         "../../envs/corrbench.yaml"
     threads: 4
@@ -35,16 +36,9 @@ rule doctor:
         runtime=30,
     params:
         settings=benchmark_settings,
-        stamp=lambda w: (
-            ""
-            if w.benchmark in SYNTHETIC
-            else data_stamp(
-                CONFIG.data_root(benchmark_row(w)), CONFIG.sequences(benchmark_row(w))
-            )
-        ),
+        version=data_version,
         root=data_root,
-        out=lambda w, output: str(Path(output.inputs).parent),
         code=code_version("scripts/doctor.py"),
     shell:
-        "python -m scripts.doctor --settings {params.settings:q} --root {params.root:q} --out {params.out:q}"
-        " --workers {threads} > {log:q} 2>&1"
+        "python -m scripts.doctor --settings {params.settings:q} --root {params.root:q}"
+        " --kind {wildcards.kind} --out {output:q} --workers {threads} > {log:q} 2>&1"

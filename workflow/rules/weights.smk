@@ -24,7 +24,7 @@ rule download:
 
 rule convert:
     input:
-        checkpoint_file,
+        lambda w: ancient(checkpoint_file(w)),
     output:
         weights=f"{RESULTS}/weights/{{method}}/{{source}}/weights.pt",
         report=f"{RESULTS}/weights/{{method}}/{{source}}/report.json",
@@ -39,6 +39,7 @@ rule convert:
         runtime=10,
     params:
         settings=weights_settings,
+        version=checkpoint_version,
         flags=checkpoint_flags,
         code=code_version("scripts/convert.py"),
     shell:

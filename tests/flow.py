@@ -1,0 +1,50 @@
+"""Real Snakemake runs on tiny data, for the tests of the workflow."""
+
+import os
+import subprocess
+import sys
+
+import yaml
+from conftest import ROOT
+
+from scripts.plan import parse_jobs
+
+ROWS = ROOT / "tests" / "data" / "rows"
+CONFIG = {
+    "results": "results",
+    "device": "cpu",
+    "rows": [str(ROWS), "rows"],
+    "runs": [
+        {"methods": ["identity"], "weights": ["none"], "benchmarks": ["tiny-val"]},
+        {"methods": ["random-r18"], "weights": ["random"], "protocols": ["warm", "dino"], "benchmarks": ["tiny-val"]},
+        {"methods": ["random-r18"], "weights": ["random"], "protocols": ["warm"], "benchmarks": ["tiny-server"]},
+    ],
+}
+WARM = {"base": "crw", "name": "warm", "selection": {"temperature": 0.07}}
+
+
+def write(folder, config=CONFIG, warm=WARM):
+    """A folder to run in: config.yaml and a protocol row of its own."""
+    (folder / "rows" / "protocols").mkdir(parents=True, exist_ok=True)
+    (folder / "rows" / "protocols" / "warm.yaml").write_text(yaml.safe_dump(warm))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def snakemake(folder, *arguments, check=True, checkout=ROOT):
+    """Run it in `folder` with the workflow of `checkout`."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", checkout / "Snakefile", "--directory", folder, "--cores", "2",
+               "--configfile", folder / "config.yaml", *arguments]  # fmt: skip
+    environment = {**os.environ, "CORRBENCH_GPUS": "", "PYTHONPATH": ""}
+    done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, env=environment)
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def planned(folder, *arguments, checkout=ROOT):
+    """Jobs by rule that would run: {rule: [benchmark/entry, ...]}."""
+    done = snakemake(folder, "-n", *arguments, checkout=checkout)
+    jobs = {}
+    for job in parse_jobs(done.stdout + done.stderr):
+        jobs.setdefault(job.rule, []).append("/".join(job.wildcards.values()))
+    return {rule: sorted(names) for rule, names in jobs.items()}
