@@ -3,10 +3,13 @@
 Outside SLURM each job takes an exclusive lock on one file per device, so jobs that start together get devices of their
 own; the kernel drops the lock when the last process that inherited it is gone. Inside a SLURM job the pool is what SLURM
 granted. COUNT 0 hides every GPU from the command. The pool: CORRBENCH_GPUS, CUDA_VISIBLE_DEVICES, or all of nvidia-smi.
+Before the command starts it prints where it runs and which devices it has, and refuses one that nvidia-smi cannot query.
 """
 
 import fcntl
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -60,6 +63,27 @@ def acquire(count: int, poll: float = 0.5) -> list[str]:
         time.sleep(poll)
 
 
+def describe(devices: list[str]) -> str:
+    """Host, job and devices for the log. Exits when nvidia-smi is there and does not know a device."""
+    job = os.environ.get("SLURM_JOB_ID")
+    place = f"gpu_slot: host {platform.node()}" + (f", SLURM job {job}" if job else "")
+    if not devices:
+        return f"{place}, no GPU"
+    place += f", CUDA_VISIBLE_DEVICES={','.join(devices)}"
+    if shutil.which("nvidia-smi") is None:
+        return f"{place} (no nvidia-smi to ask about them)"
+    fields = "--query-gpu=index,name,memory.total,memory.used,driver_version"
+    query = ["nvidia-smi", fields, "--format=csv,noheader", "-i", ",".join(devices)]
+    answer = subprocess.run(query, capture_output=True, text=True)
+    if answer.returncode:
+        sys.exit(
+            f"refused: {place}, but nvidia-smi says: {(answer.stdout + answer.stderr).strip()}\n"
+            "  expected: devices that the driver knows\n"
+            "  what to do: check the driver of this host, or keep it out (slurm_extra: --exclude)"
+        )
+    return "\n".join([place, *(f"gpu_slot:   {line}" for line in answer.stdout.strip().splitlines())])
+
+
 def main() -> None:
     if sys.argv[1:] in (["-h"], ["--help"]):
         print(__doc__)
@@ -68,7 +92,9 @@ def main() -> None:
         sys.exit(__doc__)
     count, command = int(sys.argv[1]), sys.argv[3:]
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(acquire(count)) if count else ""
+    devices = acquire(count) if count else []
+    print(describe(devices), file=sys.stderr, flush=True)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     os.execvp(command[0], command)
 
 

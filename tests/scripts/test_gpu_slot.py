@@ -62,3 +62,19 @@ def test_too_few_gpus_are_refused(tmp_path, slurm):
     out, err = job.communicate(timeout=30)
     assert job.returncode == 1 and out == ""
     assert "wants 3 GPU(s)" in err and "what to do" in err
+
+
+def test_the_devices_are_printed_and_checked(tmp_path):
+    """A stand-in nvidia-smi that knows device 0 only."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(
+        '#!/bin/sh\ncase "$*" in *"-i 0") echo "0, Test GPU, 80 GiB, 3 MiB, 550";; *) echo "No devices were found"; exit 6;; esac\n'
+    )
+    tool.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    job = start(1, "print('ran')", tmp_path, gpus="0", PATH=path)
+    out, err = job.communicate(timeout=30)
+    assert out == "ran\n" and "CUDA_VISIBLE_DEVICES=0" in err and "Test GPU, 80 GiB" in err
+    job = start(1, "print('ran')", tmp_path, gpus="5", PATH=path)
+    out, err = job.communicate(timeout=30)
+    assert job.returncode == 1 and out == "" and "No devices were found" in err and "what to do" in err

@@ -1,5 +1,7 @@
 """What the rules share: the entries, canonical settings and the figures of this machine."""
 
+import os
+
 from snakemake.exceptions import WorkflowError
 
 from corrbench.entries import Config, WeightsId
@@ -19,7 +21,11 @@ RESULTS = str(CONFIG.results)
 SYNTHETIC = [b["name"] for b in CONFIG.all_benchmarks() if CONFIG.is_generated(b)]
 SCORED = [e for e in CONFIG.entries if e.benchmark["scoring"] != "server"]
 PACKED = [e for e in CONFIG.entries if e.benchmark["scoring"] == "server"]
-GPUS = {"auto": min(gpu_count(), 1), "cuda": 1, "cpu": 0}[CONFIG.values["device"]]
+# `auto`: on a cluster every job gets a GPU; on one machine, if it has one
+ON_CLUSTER = "CORRBENCH_CLUSTER" in os.environ
+AUTO = 1 if ON_CLUSTER else min(gpu_count(), 1)
+GPUS = {"auto": AUTO, "cuda": 1, "cpu": 0}[CONFIG.values["device"]]
+DEVICE = "cuda" if GPUS else "cpu"
 
 BENCHMARKS = list(dict.fromkeys(e.benchmark["name"] for e in SCORED))
 REPORT = [

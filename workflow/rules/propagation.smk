@@ -23,7 +23,7 @@ rule propagate:
         settings=propagate_settings,
         root=data_root,
         labels=lambda w, output: str(Path(output[0]).parent / "labels"),
-        device=lambda w, input: CONFIG.values["device"],
+        device=lambda w, input: DEVICE,
         code=code_version("scripts/propagate.py"),
     shell:
         "python -m scripts.gpu_slot {resources.gpu} --"
@@ -39,6 +39,8 @@ rule postprocess:
         directory(f"{RESULTS}/{{benchmark}}/{{entry}}/masks"),
     log:
         f"{RESULTS}/logs/postprocess/{{benchmark}}/{{entry}}.log",
+    group:
+        "scores"
     conda:
         "../../envs/corrbench.yaml"
     threads: 2
@@ -61,6 +63,8 @@ rule submission:
         f"{RESULTS}/{{benchmark}}/{{entry}}/submission.zip",
     log:
         f"{RESULTS}/logs/submission/{{benchmark}}/{{entry}}.log",
+    group:
+        "scores"
     conda:
         "../../envs/corrbench.yaml"
     params:
@@ -83,6 +87,8 @@ rule evaluate:
         scores=f"{RESULTS}/{{benchmark}}/{{entry}}/scores/scores.json",
     log:
         f"{RESULTS}/logs/evaluate/{{benchmark}}/{{entry}}.log",
+    group:
+        "scores"
     conda:
         "../../envs/corrbench.yaml"
     threads: 2

@@ -3,6 +3,7 @@
 
 localrules:
     table,
+    plots,
     report,
 
 
@@ -68,6 +69,8 @@ rule overlays:
         f"{RESULTS}/{{benchmark}}/{{entry}}/overlay.png",
     log:
         f"{RESULTS}/logs/overlays/{{benchmark}}/{{entry}}.log",
+    group:
+        "scores"
     conda:
         "../../envs/corrbench.yaml"
     resources:

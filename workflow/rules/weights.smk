@@ -3,6 +3,7 @@
 
 localrules:
     download,
+    random_weights,
 
 
 rule download:
