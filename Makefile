@@ -1,5 +1,6 @@
 # make demo    the whole pipeline on synthetic data, CPU, minutes
 # make test    lint and tests
+# make plan    what `snakemake results/table.csv` would run and why, in words; ARGS="..." for other targets or configs
 # make lint    ruff, mypy, snakefmt, snakemake --lint
 # PYTHON=python3.12 make demo    another interpreter for the environment
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SHELL := /bin/bash
 
-.PHONY: demo test lint format bench clean-demo
+.PHONY: demo plan test lint format bench clean-demo
 
 $(BIN)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +25,9 @@ demo: $(BIN)/.installed
 	@echo "plots     results/demo/plots/synthetic-val/"
 	@echo "overlays  results/demo/synthetic-val/<entry>/overlay.png"
 	@echo "papers    results/demo/paper/"
+
+plan: $(BIN)/.installed
+	@python -m scripts.plan $(or $(ARGS),results/table.csv)
 
 test: lint
 	pytest

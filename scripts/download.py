@@ -4,10 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from corrbench.download import download
 from corrbench.errors import Refusal, run_program
 from corrbench.provenance import ROOT
 from corrbench.rows import Rows
-from corrbench.weights.download import download
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Real Snakemake runs on tiny data, for the tests of the workflow."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -48,3 +49,26 @@ def planned(folder, *arguments, checkout=ROOT):
     for job in parse_jobs(done.stdout + done.stderr):
         jobs.setdefault(job.rule, []).append("/".join(job.wildcards.values()))
     return {rule: sorted(names) for rule, names in jobs.items()}
+
+
+def checkout_copy(folder):
+    """A copy of the project as a fresh clone has it, to edit."""
+    names = [
+        "Snakefile",
+        "README.md",
+        "corrbench",
+        "scripts",
+        "workflow",
+        "config",
+        "profiles",
+        "slurm",
+        "envs",
+        "tests/data",
+    ]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    return folder

@@ -67,12 +67,12 @@ class Cluster:
         self.environment = {
             **os.environ,
             "SLURM_CONF": str(self.folder / "slurm.conf"),
-            "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
+            "PATH": f"{self.folder}/bin:{os.environ['PATH']}:/usr/sbin:/sbin",
         }
 
     def up(self) -> "Cluster":
         """Write the configuration and start munged, slurmctld and slurmd; returns when the node is idle."""
-        for name in ("state", "spool"):
+        for name in ("state", "spool", "bin"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
         values = {
@@ -81,6 +81,10 @@ class Cluster:
         }  # fmt: skip
         (self.folder / "slurm.conf").write_text(CONF.format(**values))
         (self.folder / "gres.conf").write_text(GRES.format(**values))
+        # Snakemake takes SLURM_* variables from its job steps, and with them the way to this configuration
+        srun = self.folder / "bin" / "srun"
+        srun.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {shutil.which("srun")} "$@"\n')
+        srun.chmod(0o755)
         key = self.folder / "munge.key"
         if not key.exists():
             self.run("mungekey", "--create", f"--keyfile={key}")
@@ -165,6 +169,6 @@ if __name__ == "__main__":
     cluster = Cluster(Path(sys.argv[2]))
     if sys.argv[1] == "up":
         cluster.up()
-        print(f"export SLURM_CONF={cluster.folder}/slurm.conf")
+        print(f"export SLURM_CONF={cluster.folder}/slurm.conf PATH={cluster.folder}/bin:$PATH")
     else:
         cluster.down()

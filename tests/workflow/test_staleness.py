@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
-from flow import WARM, planned, snakemake, write
+from flow import WARM, checkout_copy, planned, snakemake, write
 
 from corrbench.datasets.synthetic import write_davis
 from corrbench.encoders.resnet import random_resnet
@@ -25,12 +25,7 @@ RUNS = [
 def finished(tmp_path_factory):
     """A copy of the project (to edit) and one complete run of it."""
     folder = tmp_path_factory.mktemp("staleness")
-    project = folder / "project"
-    tracked = ["Snakefile", "README.md", "corrbench", "scripts", "workflow", "config", "profiles", "envs", "tests/data"]
-    for name in tracked:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        copy(ROOT / name, project / name)
+    project = checkout_copy(folder / "project")
     write_davis(folder / "disk", ["three", "one"], split="val", frames=5, height=48, width=80, seed=1)
     torch.save({"state_dict": random_resnet("resnet18", 3)}, folder / "mine.pth")
     disk = yaml.safe_load((project / "tests/data/rows/benchmarks/tiny-val.yaml").read_text())

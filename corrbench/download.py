@@ -1,0 +1,220 @@
+"""Fetch one file: several addresses in order, resumed after an interruption, size and hash checked while it streams."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from corrbench.errors import Refusal
+from corrbench.files import read_json, write_json
+from corrbench.progress import Progress
+
+STALLED = 60.0
+"""Seconds without a byte after which a connection counts as dead."""
+TRIES = 4
+"""Attempts at one address while its failures look passing."""
+PAUSE = 2.0
+"""Seconds before the second attempt; doubled each time."""
+
+
+@dataclass
+class _Failure(Exception):
+    """Why an address gave no file."""
+
+    words: str
+    passing: bool = False
+    """Another attempt at the same address may do better."""
+
+    def __str__(self) -> str:
+        return self.words
+
+
+def download(
+    addresses: Sequence[str],
+    target: Path,
+    *,
+    size: int | None = None,
+    claim: Mapping[str, Any] | None = None,
+    stalled: float = STALLED,
+    pause: float = PAUSE,
+) -> str | None:
+    """Bring the file to `target`. Returns a warning for the report, or None.
+
+    `claim` is ``{algorithm, value, on_mismatch}``; value may be a prefix, on_mismatch is `refuse` or `warn` (published
+    hashes that nobody could confirm yet). A partial file is kept as ``<name>.part`` and continued: at once after a cut or a
+    stall, or by the next call. It is continued only if the server says that its file is still the same one. The
+    environment's proxies are honoured. Raises Refusal when every address fails, or when the content is not what
+    was promised; `target` appears only when complete.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = _Part(target)
+    failures = []
+    for address in addresses:
+        part.belongs_to(address)
+        failure = _from_address(address, part, size, claim, stalled, pause)
+        if failure is None:
+            break
+        failures.append(f"{address}: {failure}")
+    else:
+        raise Refusal(
+            f"{target.name} could not be downloaded:\n    " + "\n    ".join(failures or ["it has no address"]),
+            expected="one of its addresses to answer",
+            do=f"run again (what came is kept), or place the file at {target} yourself",
+        )
+    warning = None
+    if claim:
+        actual = part.digest(claim["algorithm"])
+        if not actual.startswith(claim["value"]):
+            message = f"{target.name}: {claim['algorithm']} is {actual}, published is {claim['value']}"
+            if claim.get("on_mismatch", "refuse") != "warn":
+                part.remove()
+                raise Refusal(
+                    message, expected="the published hash", do="do not use this file: it was altered or replaced"
+                )
+            warning = message
+    part.path.replace(target)
+    part.remove()
+    return warning
+
+
+class _Part:
+    """The partial file, what it is a part of, and its running hash."""
+
+    def __init__(self, target: Path) -> None:
+        self.name = target.name
+        self.path = target.with_name(target.name + ".part")
+        self.note = target.with_name(target.name + ".from")
+        self._hasher: Any = None
+
+    def belongs_to(self, address: str) -> None:
+        """Forget what another address began."""
+        if self.origin.get("address") != address:
+            self.remove()
+        write_json(self.note, {**self.origin, "address": address})
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Address, and the validator (ETag or date) that the server gave for this content."""
+        try:
+            return read_json(self.note)
+        except (OSError, ValueError):
+            return {}
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
+        self._hasher = None
+
+    def start_hash(self, algorithm: str, total: int | None) -> Any:
+        """The running hash with what is there already; for `git-blob` the length must be known."""
+        if algorithm == "git-blob":
+            if total is None:
+                return None  # hashed at the end
+            self._hasher = hashlib.sha1(f"blob {total}\0".encode(), usedforsecurity=False)
+        else:
+            self._hasher = hashlib.new(algorithm, usedforsecurity=False)
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    self._hasher.update(block)
+        return self._hasher
+
+    def digest(self, algorithm: str) -> str:
+        """The hash of the whole file; read again only when it was not followed to the end."""
+        hasher = self._hasher or self.start_hash(algorithm, self.size)
+        return hasher.hexdigest()
+
+
+def _from_address(
+    address: str, part: _Part, size: int | None, claim: Mapping[str, Any] | None, stalled: float, pause: float
+) -> str | None:
+    """Fetch from one address, going on after passing failures. Returns why it failed, or None."""
+    failure, tries = "", 0
+    while tries < TRIES:
+        before = part.size
+        try:
+            _fetch(address, part, size, claim, stalled)
+            return None
+        except _Failure as error:
+            failure = str(error)
+            if not error.passing:
+                return failure
+        except (requests.RequestException, OSError) as error:
+            failure = _plain(error, stalled)
+        tries = 0 if part.size > before else tries + 1  # as long as bytes come there is hope
+        if tries < TRIES:
+            time.sleep(pause * 2 ** max(tries - 1, 0))
+    return f"{failure} ({TRIES} attempts without progress)"
+
+
+def _plain(error: Exception, stalled: float) -> str:
+    text = str(error)
+    if "timed out" in text:
+        return f"no byte for {stalled:g} s"
+    if "IncompleteRead" in text or "Connection broken" in text or "Connection aborted" in text:
+        return "the connection was cut"
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _fetch(address: str, part: _Part, size: int | None, claim: Mapping[str, Any] | None, stalled: float) -> None:
+    """Append to the part until it is complete; start over when the server cannot continue the same content."""
+    start, validator = part.size, part.origin.get("validator")
+    headers = {"Accept-Encoding": "identity"}  # lengths and offsets are those of the file
+    if start and validator:
+        headers |= {"Range": f"bytes={start}-", "If-Range": validator}
+    elif start:
+        headers |= {"Range": f"bytes={start}-"}
+    with requests.get(address, headers=headers, stream=True, timeout=stalled) as answer:
+        if answer.status_code == 416:
+            if _total(answer) == start:
+                return  # nothing after `start`: it was complete
+            part.path.unlink(missing_ok=True)
+            raise _Failure(f"the partial file had {start} bytes, the server's {_total(answer)}: started over", True)
+        if not answer.ok:
+            passing = answer.status_code >= 500 or answer.status_code in (408, 429)
+            raise _Failure(f"HTTP {answer.status_code} {answer.reason}", passing)
+        if "text/html" in answer.headers.get("Content-Type", "") and not part.name.endswith((".html", ".htm")):
+            raise _Failure("answers with a web page instead of the file (a login, a quota or a confirmation page)")
+        resumed = answer.status_code == 206
+        if resumed and answer.headers.get("Content-Range", "").partition("-")[0] not in ("", f"bytes {start}"):
+            raise _Failure(f"continues at another place than asked: {answer.headers['Content-Range']}")
+        if not resumed:
+            start = 0
+            part.path.unlink(missing_ok=True)
+        _remember(part, address, answer)
+        length = answer.headers.get("Content-Length")
+        total = start + int(length) if length else size
+        if size is not None and total is not None and total != size:
+            raise _Failure(f"its file has {total} bytes, expected are {size}")
+        hasher = part.start_hash(claim["algorithm"], total) if claim else None
+        with part.path.open("ab") as file, Progress(part.name, total, unit="B", done=start) as bar:
+            for block in answer.iter_content(1 << 16):
+                file.write(block)
+                if hasher is not None:
+                    hasher.update(block)
+                bar.advance(len(block))
+                if total is not None and file.tell() > total:
+                    raise _Failure(f"sends more than the {total} bytes that it promised")
+    if total is not None and part.size < total:
+        raise _Failure(f"{part.size} of {total} bytes came", passing=True)
+
+
+def _remember(part: _Part, address: str, answer: requests.Response) -> None:
+    tag = answer.headers.get("ETag", "")
+    validator = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified")
+    write_json(part.note, {"address": address, "validator": validator})
+
+
+def _total(answer: requests.Response) -> int | None:
+    tail = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    return int(tail) if tail.isdigit() else None

@@ -1,0 +1,179 @@
+"""The literal command on a real single-node SLURM, and what goes wrong on clusters: nothing lost, nothing scored twice."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT
+from flow import CONFIG, checkout_copy, snakemake, write
+
+sys.path.insert(0, str(ROOT / "tests" / "slurm"))
+from cluster import Cluster, available
+
+pytestmark = [pytest.mark.slurm, pytest.mark.skipif(not available(), reason="no slurm-wlm and munge, or not root")]
+RUNS = [
+    {"methods": ["identity"], "weights": ["none"], "benchmarks": ["tiny-val"]},
+    {"methods": ["random-r18"], "weights": ["random"], "protocols": ["crw", "dino", "vfs-r18"], "benchmarks": ["tiny-val"]},
+]  # fmt: skip
+COLUMNS = ["entry", "J&F", "J-mean", "F-mean", "J-decay"]
+FAST = ("--slurm-init-seconds-before-status-checks", "3", "--max-status-checks-per-second", "1")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        yield cluster.up()
+    finally:
+        cluster.down()
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """The table of a run on this machine without SLURM."""
+    folder = tmp_path_factory.mktemp("local")
+    write(folder, {**CONFIG, "runs": RUNS})
+    snakemake(folder, "--", "results/table.csv")
+    return pd.read_csv(folder / "results/table.csv")[COLUMNS]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A fresh checkout whose user has edited config/config.yaml and slurm/config.yaml (GPUs asked for, but not used)."""
+    folder = checkout_copy(tmp_path / "checkout")
+    config = {"device": "cpu", "rows": ["tests/data/rows"], "runs": RUNS}
+    (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
+    with (folder / "slurm/config.yaml").open("a") as profile:
+        profile.write("\nset-resources:\n  propagate:\n    gpu: 1\nset-threads:\n  propagate: 1\n")
+    return folder
+
+
+class Controller:
+    """A snakemake that submits to the cluster, in the background."""
+
+    def __init__(self, cluster, checkout, *more):
+        self.log = checkout / f"controller{len(list(checkout.glob('controller*')))}.log"
+        command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "results/table.csv", *more]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, cwd=checkout, env=cluster.environment, stdout=log, stderr=subprocess.STDOUT, text=True
+            )
+
+    @property
+    def text(self):
+        return self.log.read_text()
+
+    def end(self, seconds=420):
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"the run hangs:\n{self.text[-3000:]}") from None
+
+
+def check_table(checkout, expected):
+    table = pd.read_csv(checkout / "results/table.csv")[COLUMNS]
+    pd.testing.assert_frame_equal(table, expected)
+
+
+def finished_jobs(text):
+    return [int(n) for n in re.findall(r"Finished jobid: (\d+)", text)]
+
+
+def running(cluster, name):
+    """Wait until a job whose comment contains `name` runs; its number."""
+
+    def found():
+        return next((n for n, comment in cluster.jobs("RUNNING").items() if name in comment), None)
+
+    return cluster.wait_for(found, f"a running {name}", 180)
+
+
+def process_of(cluster, pattern):
+    """Wait until a process with this in its command line is there; its pid."""
+
+    def found():
+        pids = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True).stdout.split()
+        return int(pids[-1]) if pids else None
+
+    return cluster.wait_for(found, pattern, 60)
+
+
+def test_faults_in_one_run(cluster, checkout, expected):
+    """A job cancelled, one requeued, one that hangs until its time limit; slurmctld killed, the node drained."""
+    run = Controller(cluster, checkout, *FAST)
+
+    cancelled = running(cluster, "propagate_wildcards_tiny-val_random-r18.random.crw")
+    cluster.run("scancel", cancelled)
+
+    hanging = running(cluster, "propagate_wildcards_tiny-val_random-r18.random.dino")
+    pid = process_of(cluster, "python -m scripts.propagate --entry random-r18.random.dino")
+    os.kill(pid, signal.SIGSTOP)
+    cluster.run("scontrol", "update", f"jobid={hanging}", "TimeLimit=1")
+
+    requeued = running(cluster, "propagate_wildcards_tiny-val_random-r18.random.vfs-r18")
+    cluster.run("scontrol", "requeue", requeued)
+
+    cluster.stop("slurmctld", signal.SIGKILL)
+    time.sleep(12)  # several status queries fail
+    cluster.start("slurmctld")
+
+    cluster.wait_for(lambda: cluster.run("sinfo", "-h", "-o", "%T"), "the controller")
+    cluster.run("scontrol", "update", f"nodename={cluster.host}", "state=drain", "reason=test")
+    time.sleep(10)
+    cluster.run("scontrol", "update", f"nodename={cluster.host}", "state=resume")
+
+    assert run.end() == 0, run.text[-3000:]
+    text = run.text
+    assert f"SLURM-job '{cancelled}' failed, SLURM status is: 'CANCELLED'" in text
+    assert f"SLURM-job '{hanging}' failed, SLURM status is: 'TIMEOUT'" in text
+    assert requeued not in re.findall(r"SLURM-job '(\d+)' failed", text)
+    done = finished_jobs(text)
+    assert len(done) == len(set(done)), "no job counted as finished twice"
+    assert "(100%) done" in text
+    check_table(checkout, expected)
+    devices = (checkout / "results/logs/propagate/tiny-val/random-r18.random.crw.log").read_text()
+    assert re.search(r"SLURM job \d+, CUDA_VISIBLE_DEVICES=[01]", devices)
+    again = Controller(cluster, checkout, "--dry-run")
+    assert again.end() == 0 and "Nothing to be done" in again.text
+
+
+def test_a_killed_controller_and_a_job_that_fails(cluster, checkout, expected):
+    """SIGKILL with jobs running, then the README's recipe; and a failing entry shows its log and spares the others."""
+    config = yaml.safe_load((checkout / "config/config.yaml").read_text())
+    broken = {**config, "files": {"broken": {"path": "broken.pth"}}}
+    broken["runs"] = [*RUNS, {"methods": ["random-r18"], "weights": ["broken"], "benchmarks": ["tiny-val"]}]
+    (checkout / "config/config.yaml").write_text(yaml.safe_dump(broken))
+    (checkout / "broken.pth").write_bytes(b"half a file")
+
+    run = Controller(cluster, checkout, *FAST)
+    running(cluster, "rule_propagate")
+    time.sleep(2)
+    run.process.send_signal(signal.SIGKILL)
+    run.process.wait()
+    assert cluster.jobs("RUNNING"), "the orphans run on"
+
+    recipe = """squeue --me -h -o "%i %j" | awk '$2 ~ /^corrbench_/ {print $1}' | xargs -r scancel"""
+    assert recipe in (ROOT / "README.md").read_text()
+    subprocess.run(recipe, shell=True, check=True, env=cluster.environment)
+    cluster.wait_for(lambda: not cluster.jobs("RUNNING") and not cluster.jobs("COMPLETING"), "the end of the orphans")
+    unlock = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--unlock"]
+    subprocess.run(unlock, cwd=checkout, env=cluster.environment, check=True, capture_output=True)
+
+    failed = Controller(cluster, checkout, *FAST, "--retries", "0")
+    assert failed.end() == 1
+    assert "refused: broken.pth: not a readable checkpoint" in failed.text, failed.text[-3000:]
+    scored = sorted(p.parts[-3] for p in (checkout / "results/tiny-val").glob("*/scores/scores.json"))
+    assert scored == sorted(expected["entry"]), "the other entries were finished"
+
+    (checkout / "config/config.yaml").write_text(yaml.safe_dump(config))
+    last = Controller(cluster, checkout, *FAST)
+    assert last.end() == 0, last.text[-3000:]
+    assert "rule propagate" not in last.text
+    check_table(checkout, expected)
