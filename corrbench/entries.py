@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from corrbench.datasets.benchmark import benchmark_label, benchmark_settings, measured_sequences
+from corrbench.datasets.source import archives_for, how_to_get
 from corrbench.errors import Refusal, nearest
 from corrbench.files import digest
 from corrbench.propagation.protocol import Protocol
@@ -102,6 +103,12 @@ class Config:
         self.methods = Rows(folders, "methods", "method")
         self.protocols = Rows(folders, "protocols", "protocol")
         self.benchmarks = Rows(folders, "benchmarks", "benchmark")
+        self.datasets = Rows(folders, "datasets", "dataset")
+        for key in self.values["data"]:
+            if key not in (known := ["synthetic", *self.datasets]):
+                raise Refusal(
+                    f"{where}: data: no data set {key!r}", expected=nearest(key, known), do="correct the name"
+                )
         self.results = Path(self.values["results"])
         self._sequences: dict[str, list[str]] = {}
         self.entries = self._entries(where)
@@ -136,18 +143,42 @@ class Config:
         key = benchmark["data"]
         if self.is_generated(benchmark):
             return self.results / "data" / benchmark["name"]
+        if self.is_downloaded(benchmark):
+            return self.results / "data" / key / self.datasets.get(key, "data")["root"]
         if key not in self.values["data"]:
             raise Refusal(
                 f"the benchmark {benchmark['name']} needs data.{key}",
-                expected=f"the root of {benchmark['title']}",
-                do=f"add `data: {{{key}: /path}}` to the config",
+                expected=f"`data: {{{key}: /path}}` in the config, the root of {benchmark['title']}",
+                do=how_to_get(self.datasets.get(key, "data")) if key != "synthetic" else "name its root",
             )
         return Path(self.values["data"][key])
+
+    def is_downloaded(self, benchmark: Mapping[str, Any]) -> bool:
+        """True if the workflow fetches this benchmark's data: `data: {...: download}`."""
+        return self.values["data"].get(benchmark["data"]) == "download"
+
+    def archives(self, dataset: str) -> list[Mapping[str, Any]]:
+        """The archives of a data set that the config's benchmarks need.
+
+        Raises Refusal with the instructions for a data set that no program can fetch.
+        """
+        row = self.datasets.get(dataset, "data")
+        splits = {b["split"] for b in self.all_benchmarks() if b["data"] == dataset}
+        found = archives_for(row, splits)
+        if not found:
+            raise Refusal(
+                f"data.{dataset}: download: no archive of {row['title']} can be fetched by a program",
+                expected="the root of your copy",
+                do=how_to_get(row),
+            )
+        return found
 
     def check_data(self) -> None:
         """Raise Refusal when a benchmark has no data root in the config, or a subset names what its split lacks."""
         for benchmark in self.all_benchmarks():
             self.data_root(benchmark)
+            if self.is_downloaded(benchmark):
+                self.archives(benchmark["data"])
             self.sequences(benchmark)
 
     def sequences(self, benchmark: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ class Rows:
                     )
                 self._raw[path.stem], self._path[path.stem] = row, path
 
-    def __iter__(self) -> Iterable[str]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[str]:
         return iter(self._raw)
 
     def get(self, name: str, where: str) -> dict[str, Any]:

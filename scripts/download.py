@@ -1,9 +1,10 @@
-"""Download the released file of a method: addresses in order, resumed, hash checked, renamed when complete."""
+"""Download the released file of a method, or an archive of a data set: resumed, checked, renamed when complete."""
 
 import argparse
 import sys
 from pathlib import Path
 
+from corrbench.datasets.source import how_to_get
 from corrbench.download import download
 from corrbench.errors import Refusal, run_program
 from corrbench.provenance import ROOT
@@ -12,16 +13,25 @@ from corrbench.rows import Rows
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--method", required=True, help="row of config/methods/ with `released:`")
-    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with methods/ rows")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--method", help="row of config/methods/ with `released:`")
+    what.add_argument("--dataset", help="row of config/datasets/; --out ends with the name of one of its archives")
+    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with rows")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     args = parser.parse_args()
 
-    row = Rows([ROOT / "config", *args.rows], "methods", "method").get(args.method, "--method")
-    if "released" not in row:
-        raise Refusal(f"{args.method} has no released file", expected="a row with `released:`", do="use random weights")
-    released = row["released"]
-    warning = download(released["addresses"], args.out, size=released.get("size"), claim=released["hash"])
+    folders = [ROOT / "config", *args.rows]
+    if args.method:
+        row = Rows(folders, "methods", "method").get(args.method, "--method")
+        source = row.get("released")
+        do = "use random weights"
+    else:
+        row = Rows(folders, "datasets", "dataset").get(args.dataset, "--dataset")
+        source = next((a for a in row["archives"] if a["file"] == args.out.name), None)
+        do = how_to_get(row)
+    if source is None:
+        raise Refusal(f"{row['name']} has no file to download", expected="a row with addresses", do=do)
+    warning = download(source["addresses"], args.out, size=source.get("size"), claim=source.get("hash"))
     if warning:
         print(f"warning: {warning}", file=sys.stderr)
 

@@ -19,6 +19,9 @@ except Refusal as refusal:
 
 RESULTS = str(CONFIG.results)
 SYNTHETIC = [b["name"] for b in CONFIG.all_benchmarks() if CONFIG.is_generated(b)]
+DOWNLOADED = {
+    b["name"]: b["data"] for b in CONFIG.all_benchmarks() if CONFIG.is_downloaded(b)
+}
 SCORED = [e for e in CONFIG.entries if e.benchmark["scoring"] != "server"]
 PACKED = [e for e in CONFIG.entries if e.benchmark["scoring"] == "server"]
 # `auto`: on a cluster every job gets a GPU; on one machine, if it has one
@@ -84,9 +87,24 @@ def weights_files(wildcards, name):
     return [f"{RESULTS}/weights/{w.path}/{name}" for w in entry.weights]
 
 
+def made_data(wildcards):
+    """The folder of a data set that a rule makes."""
+    if wildcards.benchmark in SYNTHETIC:
+        return [f"{RESULTS}/data/{wildcards.benchmark}"]
+    if wildcards.benchmark in DOWNLOADED:
+        return [f"{RESULTS}/data/{DOWNLOADED[wildcards.benchmark]}"]
+    return []
+
+
+def archive_settings(wildcards):
+    archives = CONFIG.archives(wildcards.dataset)
+    named = [a for a in archives if a["file"] == getattr(wildcards, "file", a["file"])]
+    return canonical_json([[a["file"], a.get("hash"), a.get("size")] for a in named])
+
+
 # Versions by content: what was only copied, moved or touched makes nothing stale.
 def data_version(wildcards):
-    if wildcards.benchmark in SYNTHETIC:
+    if made_data(wildcards):
         return ""  # made by a rule, whose settings and code count
     row = benchmark_row(wildcards)
     root, sequences = CONFIG.data_root(row), CONFIG.sequences(row)

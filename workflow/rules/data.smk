@@ -1,4 +1,50 @@
-"""Data sets: the synthetic one is made, the others are checked and fingerprinted."""
+"""Data sets: made, fetched and unpacked, or yours; then checked and fingerprinted."""
+
+
+localrules:
+    archive,
+
+
+rule archive:
+    output:
+        f"{RESULTS}/downloads/datasets/{{dataset}}/{{file}}",
+    log:
+        f"{RESULTS}/logs/download/datasets/{{dataset}}/{{file}}.log",
+    wildcard_constraints:
+        dataset="[^/]+",
+        file="[^/]+",
+    conda:
+        "../../envs/corrbench.yaml"
+    params:
+        settings=archive_settings,
+        rows=lambda w, input: CONFIG.values["rows"],
+    shell:
+        "python -m scripts.download --dataset {wildcards.dataset} --rows {params.rows:q} --out {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule dataset:
+    input:
+        lambda w: [
+            f"{RESULTS}/downloads/datasets/{w.dataset}/{a['file']}"
+            for a in CONFIG.archives(w.dataset)
+        ],
+    output:
+        directory(f"{RESULTS}/data/{{dataset}}"),
+    log:
+        f"{RESULTS}/logs/dataset/{{dataset}}.log",
+    wildcard_constraints:
+        dataset="|".join(sorted(set(DOWNLOADED.values()))) or "none",
+    conda:
+        "../../envs/corrbench.yaml"
+    resources:
+        runtime=120,
+    params:
+        settings=archive_settings,
+        rows=lambda w, input: CONFIG.values["rows"],
+    shell:
+        "python -m scripts.dataset {wildcards.dataset} --rows {params.rows:q} --archives {input:q} --out {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule synthetic:
@@ -21,7 +67,7 @@ rule synthetic:
 
 rule doctor:
     input:
-        lambda w: f"{RESULTS}/data/{w.benchmark}" if w.benchmark in SYNTHETIC else [],
+        made_data,
     output:
         f"{RESULTS}/{{benchmark}}/data/{{kind}}.json",
     log:

@@ -11,6 +11,9 @@ rule download:
         f"{RESULTS}/downloads/{{method}}/{{file}}",
     log:
         f"{RESULTS}/logs/download/{{method}}/{{file}}.log",
+    wildcard_constraints:
+        method="(?!datasets$)[^/]+",
+        file="[^/]+",
     conda:
         "../../envs/corrbench.yaml"
     params:
