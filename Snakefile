@@ -25,6 +25,9 @@ if not workflow.overwrite_configfiles:
     configfile: str(ROOT / "config" / "config.yaml")
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/weights.smk"

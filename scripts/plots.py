@@ -3,13 +3,11 @@
 import argparse
 from pathlib import Path
 
-import pandas as pd
-
 from corrbench.entries import Config
 from corrbench.errors import run_program
 from corrbench.files import atomic, read_json
 from corrbench.report.plots import heat_map, leaderboard, quality_against_cost, save, sequence_frame
-from corrbench.report.table import entry_folder
+from corrbench.report.table import entry_folder, read_table
 
 
 def main() -> None:
@@ -23,7 +21,7 @@ def main() -> None:
     config = Config.from_argument(args.config)
     row = config.benchmarks.get(args.benchmark, "--benchmark")
     label = config.benchmark_label(row)
-    table = pd.read_csv(args.table)
+    table = read_table(args.table)
     table = table[table["benchmark"] == label]
     entries = [e for e in config.entries if e.benchmark["name"] == args.benchmark]
     by_sequence = {e.id: read_json(entry_folder(config, e) / "scores" / "scores.json")["sequences"] for e in entries}

@@ -3,13 +3,12 @@
 import argparse
 from pathlib import Path
 
-import pandas as pd
-
 from corrbench.entries import Config
 from corrbench.errors import run_program
 from corrbench.files import atomic
 from corrbench.report.leaderboard import write_page
 from corrbench.report.paper import paper_markdown, paper_tables
+from corrbench.report.table import read_table
 
 
 def main() -> None:
@@ -21,7 +20,7 @@ def main() -> None:
     args = parser.parse_args()
 
     config = Config.from_argument(args.config)
-    table = pd.read_csv(args.table)
+    table = read_table(args.table)
     papers = paper_tables(config, table)
     with atomic(args.paper) as folder:
         folder.mkdir()

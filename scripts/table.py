@@ -5,8 +5,9 @@ from pathlib import Path
 
 from corrbench.entries import Config
 from corrbench.errors import run_program
-from corrbench.files import atomic
-from corrbench.report.table import build_table, to_csv, to_markdown
+from corrbench.files import atomic, write_json
+from corrbench.report.provenance import build_provenance
+from corrbench.report.table import build_table, load_results, to_csv, to_markdown
 
 
 def main() -> None:
@@ -14,9 +15,13 @@ def main() -> None:
     parser.add_argument("--config", required=True, help="config file, or the config as JSON")
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--markdown", type=Path, required=True)
+    parser.add_argument("--provenance", type=Path, required=True, help="JSON: where every row came from")
     args = parser.parse_args()
 
-    table = build_table(Config.from_argument(args.config))
+    config = Config.from_argument(args.config)
+    results = load_results(config)
+    table = build_table(config, results)
+    write_json(args.provenance, build_provenance(config, results))
     for path, text in ((args.csv, to_csv(table)), (args.markdown, to_markdown(table))):
         with atomic(path) as temporary:
             temporary.write_text(text)

@@ -161,7 +161,9 @@ def test_inheritance_changes_only_what_it_names(protocol):
 
 def test_missing_data_root_says_what_to_add():
     broken = Config({"runs": BASE["runs"]})
-    with pytest.raises(Refusal, match=r"needs data.davis2017[\s\S]*`data: \{davis2017: /path\}` in the config[\s\S]*davischallenge"):
+    with pytest.raises(
+        Refusal, match=r"needs data.davis2017[\s\S]*`data: \{davis2017: /path\}` in the config[\s\S]*davischallenge"
+    ):
         broken.data_root(broken.all_benchmarks()[0])
 
 

@@ -81,10 +81,12 @@ def _why_stale(config: Config, entry: Entry, summary: dict[str, Any], scores: di
     return ", ".join(name for name, (then, expected) in checks.items() if then != expected)
 
 
-def build_table(config: Config) -> pd.DataFrame:
-    """One row per entry with the columns of `COLUMNS`; quality in percent; empty where a figure does not apply."""
+def build_table(config: Config, results: dict[tuple[str, str], dict[str, Any]]) -> pd.DataFrame:
+    """One row per entry with the columns of `COLUMNS`; quality in percent; empty where a figure does not apply.
+
+    `results` as `load_results` gives them.
+    """
     targets = read_targets(config)
-    results = load_results(config)
     rows = [_row(config, entry, results[entry.key], targets) for entry in config.entries]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -112,6 +114,12 @@ def _row(config: Config, entry: Entry, result: dict[str, Any], targets: list[Tar
                 "verdict": target.verdict(row["J&F"]), "target_grade": target.values["grade"],
             }  # fmt: skip
     return row
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A written table.csv. Hashes stay text: pandas alone would read 4189172563e7 as a number."""
+    text = ("protocol_hash", "weights_sha256", "data_fingerprint", "code_version", "torch")
+    return pd.read_csv(path, dtype=dict.fromkeys(text, str))
 
 
 def to_csv(table: pd.DataFrame) -> str:

@@ -1,17 +1,18 @@
 """The real Snakemake on tiny data: the whole DAG once, then what a change makes stale."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import zipfile
 
-import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
 from flow import CONFIG, ROWS, WARM, planned, snakemake, write
 
-from corrbench.report.table import COLUMNS
+from corrbench.report.table import COLUMNS, read_table
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def run(finished, tmp_path):
 
 
 def test_everything_is_there(finished):
-    table = pd.read_csv(finished / "results/table.csv")
+    table = read_table(finished / "results/table.csv")
     assert list(table.columns) == list(COLUMNS)
     assert list(table["entry"]) == [
         "identity.none.identity",
@@ -53,6 +54,60 @@ def test_everything_is_there(finished):
     assert "not run" in paper and "67.61" in paper
     page = (finished / "results/report.html").read_text()
     assert "random-r18.random.dino" in page and "http" not in page.replace("http-equiv", "")
+
+
+def explain(folder, *arguments):
+    command = [sys.executable, "-m", "scripts.explain", *arguments, "--results", str(folder / "results")]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_a_row_explains_itself_and_can_be_made_again(finished, tmp_path):
+    done = explain(finished, "random-r18.random.warm", "--benchmark", "tiny-val")
+    assert done.returncode == 0, done.stderr
+    table = read_table(finished / "results/table.csv").set_index(["benchmark", "entry"])
+    row = table.loc["tiny-val", "random-r18.random.warm"]
+    for text in (f"J&F-Mean {row['J&F']:.2f}", row["weights_sha256"], row["protocol_hash"], row["data_fingerprint"],
+                 "temperature: 0.07", "propagate: code", "torch 2", "seed: 0"):  # fmt: skip
+        assert text in done.stdout
+    lines = done.stdout.splitlines()
+    text = lines[lines.index("To make it again, write this as again.yaml") + 1 : lines.index("and run")]
+    again = yaml.safe_load("\n".join(text))
+    shutil.copytree(finished / "rows", tmp_path / "rows")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(again))
+    snakemake(tmp_path, "--", "results/again/table.csv")
+    made = read_table(tmp_path / "results/again/table.csv").iloc[0]
+    for column in ("J&F", "J-decay", "weights_sha256", "protocol_hash", "data_fingerprint", "code_version"):
+        assert made[column] == row[column]
+    assert "was measured on tiny-val, tiny-server" in explain(finished, "random-r18.random.warm").stderr
+    assert "did you mean 'random-r18.random.warm'" in explain(finished, "random-r18.random.wram").stderr
+
+
+def test_every_row_has_its_provenance(finished):
+    rows = json.loads((finished / "results/provenance.json").read_text())["rows"]
+    table = read_table(finished / "results/table.csv")
+    assert [r["entry"] for r in rows] == list(table["entry"])
+    for row in rows:
+        assert row["data"]["inputs_fingerprint"] and row["protocol"]["hash"] and row["stages"]["propagate"]["code"]
+        assert {"torch", "numpy"} <= set(row["stages"]["propagate"]["libraries"]) and row["stages"]["propagate"][
+            "device"
+        ]
+
+
+def test_the_report_of_snakemake_needs_no_network(run):
+    """Built in an empty network namespace where that is allowed."""
+    snakemake(run, "--report", "report.zip")
+    inside = subprocess.run(["unshare", "--net", "true"], capture_output=True).returncode == 0
+    if inside:
+        os.remove(run / "report.zip")
+        command = ["unshare", "--net", sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile",
+                   "config.yaml", "--report", "report.zip"]  # fmt: skip
+        done = subprocess.run(
+            command, cwd=run, capture_output=True, text=True, env={**os.environ, "CORRBENCH_GPUS": ""}
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    with zipfile.ZipFile(run / "report.zip") as archive:
+        text = b"".join(archive.read(n) for n in archive.namelist() if n.endswith((".html", ".js"))).decode()
+    assert "scripts.explain" in text and "A diamond is the published number" in text
 
 
 def test_two_lists_for_two_protocols(finished):

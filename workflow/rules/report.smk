@@ -19,8 +19,14 @@ rule table:
         ],
         targets=[str(p) for p in target_files(CONFIG)],
     output:
-        csv=f"{RESULTS}/table.csv",
+        csv=report(
+            f"{RESULTS}/table.csv",
+            caption="../report/table.rst",
+            category="Table",
+            labels={"file": "table"},
+        ),
         markdown=f"{RESULTS}/table.md",
+        provenance=f"{RESULTS}/provenance.json",
     log:
         f"{RESULTS}/logs/table.log",
     conda:
@@ -31,6 +37,7 @@ rule table:
         code=code_version("scripts/table.py"),
     shell:
         "python -m scripts.table --config {params.config:q} --csv {output.csv:q} --markdown {output.markdown:q}"
+        " --provenance {output.provenance:q}"
         " > {log:q} 2>&1"
 
 
@@ -42,9 +49,30 @@ rule plots:
             "scores/scores.json",
         ),
     output:
-        multiext(f"{RESULTS}/plots/{{benchmark}}/leaderboard", ".png", ".svg"),
-        multiext(f"{RESULTS}/plots/{{benchmark}}/sequences", ".png", ".svg"),
-        multiext(f"{RESULTS}/plots/{{benchmark}}/cost", ".png", ".svg"),
+        f"{RESULTS}/plots/{{benchmark}}/leaderboard.png",
+        f"{RESULTS}/plots/{{benchmark}}/sequences.png",
+        f"{RESULTS}/plots/{{benchmark}}/cost.png",
+        report(
+            f"{RESULTS}/plots/{{benchmark}}/leaderboard.svg",
+            caption="../report/leaderboard.rst",
+            category="Plots",
+            subcategory="{benchmark}",
+            labels={"plot": "leaderboard"},
+        ),
+        report(
+            f"{RESULTS}/plots/{{benchmark}}/sequences.svg",
+            caption="../report/sequences.rst",
+            category="Plots",
+            subcategory="{benchmark}",
+            labels={"plot": "sequences"},
+        ),
+        report(
+            f"{RESULTS}/plots/{{benchmark}}/cost.svg",
+            caption="../report/cost.rst",
+            category="Plots",
+            subcategory="{benchmark}",
+            labels={"plot": "cost"},
+        ),
     log:
         f"{RESULTS}/logs/plots/{{benchmark}}.log",
     conda:
@@ -66,7 +94,13 @@ rule overlays:
         masks=f"{RESULTS}/{{benchmark}}/{{entry}}/masks",
         data=f"{RESULTS}/{{benchmark}}/data/annotations.json",
     output:
-        f"{RESULTS}/{{benchmark}}/{{entry}}/overlay.png",
+        report(
+            f"{RESULTS}/{{benchmark}}/{{entry}}/overlay.png",
+            caption="../report/overlay.rst",
+            category="Overlays",
+            subcategory="{benchmark}",
+            labels={"entry": "{entry}"},
+        ),
     log:
         f"{RESULTS}/logs/overlays/{{benchmark}}/{{entry}}.log",
     group:
@@ -96,7 +130,12 @@ rule report:
         targets=[str(p) for p in target_files(CONFIG)],
     output:
         paper=directory(f"{RESULTS}/paper"),
-        page=f"{RESULTS}/report.html",
+        page=report(
+            f"{RESULTS}/report.html",
+            caption="../report/page.rst",
+            category="Table",
+            labels={"file": "leaderboard page"},
+        ),
     log:
         f"{RESULTS}/logs/report.log",
     conda:

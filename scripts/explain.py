@@ -1,0 +1,30 @@
+"""How was this number made, and how do I make it again?  python -m scripts.explain crw-r18.released.crw
+
+Reads provenance.json beside the table.
+"""
+
+import argparse
+from pathlib import Path
+
+from corrbench.errors import Refusal, run_program
+from corrbench.files import read_json
+from corrbench.report.provenance import explain, find_row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("entry", help="first column of the table")
+    parser.add_argument("--benchmark", help="where the entry was measured on several")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the table")
+    args = parser.parse_args()
+
+    path = args.results / "provenance.json"
+    if not path.exists():
+        raise Refusal(
+            f"{path}: no such file", expected="a finished table", do="snakemake results/table.csv, or --results"
+        )
+    print("\n".join(explain(find_row(read_json(path), args.entry, args.benchmark))))
+
+
+if __name__ == "__main__":
+    run_program(main)
