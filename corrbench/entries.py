@@ -109,6 +109,8 @@ class Config:
                 raise Refusal(
                     f"{where}: data: no data set {key!r}", expected=nearest(key, known), do="correct the name"
                 )
+        for name in self.values["shards"]:
+            self.benchmarks.get(name, f"{where}: shards")
         self.results = Path(self.values["results"])
         self._sequences: dict[str, list[str]] = {}
         self.entries = self._entries(where)

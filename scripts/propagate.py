@@ -12,6 +12,7 @@ import torch
 from corrbench.datasets.davis import open_davis
 from corrbench.errors import run_program
 from corrbench.files import read_json, write_json
+from corrbench.propagation.parts import part_of
 from corrbench.propagation.protocol import Protocol
 from corrbench.propagation.run import pick_device, propagate_benchmark
 from corrbench.provenance import code_version, device_name, libraries
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
     parser.add_argument("--labels", type=Path, required=True, help="folder for the score files")
     parser.add_argument("--out", type=Path, required=True, help="summary to write when all are done")
+    parser.add_argument("--part", help="I/K: only every K-th sequence from the I-th (0-based)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, help="CPU threads")
     args = parser.parse_args()
@@ -52,16 +54,20 @@ def main() -> None:
         "torch": libraries()["torch"],
         "code": code_version("scripts/propagate.py"),
     }
+    sequences = data["sequences"]
+    if args.part:
+        sequences = part_of(sequences, *(int(n) for n in args.part.split("/")))
     members = settings["encoder"].get("members", [settings["encoder"]])
     summary = propagate_benchmark(
         encoder,
-        open_davis(args.root, data["row"], data["sequences"]),
+        open_davis(args.root, data["row"], sequences),
         protocol,
         device,
         args.labels,
         record=record,
         colour=members[0].get("colour", "rgb"),
         single_object=data["row"]["scoring"] == "single-object",
+        whole=args.part is None,
     )
     provenance = {"entry": args.entry, "device": device_name(device), "libraries": libraries()}
     write_json(args.out, {**summary, "record": record, **provenance})

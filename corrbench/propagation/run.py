@@ -22,6 +22,7 @@ from corrbench.propagation.decode import Sizes, decode_classes
 from corrbench.propagation.inputs import network_size, prepare
 from corrbench.propagation.labels import Mask, first_labels, one_hot, shrink
 from corrbench.propagation.memory import Memory
+from corrbench.propagation.parts import totals
 from corrbench.propagation.protocol import Protocol
 from corrbench.propagation.scoremaps import ScoreReader, ScoreWriter
 from corrbench.propagation.tiles import Workspace
@@ -171,9 +172,11 @@ def propagate_benchmark(
     record: dict[str, Any],
     colour: str = "rgb",
     single_object: bool = False,
+    whole: bool = True,
 ) -> dict[str, Any]:
-    """Write ``<sequence>.npz`` for every sequence of the benchmark below `folder`; return a summary.
+    """Write ``<sequence>.npz`` for every sequence of `davis` below `folder`; return a summary.
 
+    With `whole`, files of other sequences in the folder are removed; a part of a benchmark leaves them to the other parts.
     A sequence whose file carries the same `record` is done already (an earlier run was cut off) and is skipped; any
     other file is replaced. Files appear under their final name only when complete.
     """
@@ -206,24 +209,17 @@ def propagate_benchmark(
                         bar.advance(note=sequence.name)
             seconds = time.perf_counter() - start
             grid = f"{opening.grid[0]}x{opening.grid[1]}"
-            done[sequence.name] = {"frames": len(sequence.images), "grid": grid, "seconds": seconds}
+            on_gpu = device.type == "cuda"
+            done[sequence.name] = {
+                "frames": len(sequence.images), "grid": grid, "seconds": seconds, "peak_ram_mb": peak_memory_mb(),
+                "peak_gpu_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None,
+            }  # fmt: skip
             write_json(path.with_suffix(".json"), done[sequence.name])
-    stale = {p.stem for p in folder.glob("*.npz")} - set(done)
-    for name in stale:  # sequences of an earlier, larger selection
-        (folder / f"{name}.npz").unlink()
-        (folder / f"{name}.json").unlink(missing_ok=True)
-    measured = [d for d in done.values() if d["seconds"] is not None]
-    seconds = sum(d["seconds"] for d in measured)
-    return {
-        "sequences": done,
-        "key": key,
-        "frames": sum(d["frames"] for d in done.values()),
-        "seconds": seconds,
-        "fps": sum(d["frames"] for d in measured) / seconds if seconds else None,
-        "peak_ram_mb": peak_memory_mb(),
-        "peak_gpu_mb": torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None,
-        "gpu_seconds": seconds if device.type == "cuda" else None,
-    }
+    if whole:
+        for name in {p.stem for p in folder.glob("*.npz")} - set(done):  # of an earlier, larger selection
+            (folder / f"{name}.npz").unlink()
+            (folder / f"{name}.json").unlink(missing_ok=True)
+    return {"sequences": done, "key": key, **totals(done)}
 
 
 def peak_memory_mb() -> float:
@@ -246,6 +242,5 @@ def _finished(path: Path, key: str) -> dict[str, Any] | None:
     if reader.record.get("key") != key:
         return None
     timing = path.with_suffix(".json")  # written after the scores: a kill between the two loses only the time
-    seconds = read_json(timing)["seconds"] if timing.exists() else None
-    grid = f"{reader.grid[0]}x{reader.grid[1]}"
-    return {"frames": len(reader.frames), "grid": grid, "seconds": seconds}
+    found = read_json(timing) if timing.exists() else {"seconds": None}
+    return {**found, "frames": len(reader.frames), "grid": f"{reader.grid[0]}x{reader.grid[1]}"}

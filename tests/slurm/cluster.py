@@ -118,9 +118,14 @@ class Cluster:
             pass
         path.unlink(missing_ok=True)
 
+    def cancel_all(self) -> None:
+        """Cancel every job."""
+        for more in (["--full", "--signal=KILL"], []):
+            subprocess.run(["scancel", *more, "--user=root"], env=self.environment, capture_output=True)
+
     def down(self) -> None:
         """Cancel all jobs and stop the daemons."""
-        subprocess.run(["scancel", "--full", "--signal=KILL", "--user=root"], env=self.environment, capture_output=True)
+        self.cancel_all()
         for daemon in reversed(DAEMONS):
             self.stop(daemon)
 

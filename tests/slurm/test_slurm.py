@@ -54,8 +54,25 @@ def checkout(tmp_path):
     return folder
 
 
+@pytest.fixture
+def controller(cluster, checkout):
+    """Start a snakemake that submits to the cluster; whatever happens, it and its jobs end with the test."""
+    started = []
+
+    def start(*more):
+        started.append(Controller(cluster, checkout, *more))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each.process.poll() is None:
+            each.process.kill()
+            print(each.text[-4000:])
+    cluster.cancel_all()
+
+
 class Controller:
-    """A snakemake that submits to the cluster, in the background."""
+    """A snakemake in the background."""
 
     def __init__(self, cluster, checkout, *more):
         self.log = checkout / f"controller{len(list(checkout.glob('controller*')))}.log"
@@ -86,13 +103,17 @@ def finished_jobs(text):
     return [int(n) for n in re.findall(r"Finished jobid: (\d+)", text)]
 
 
-def running(cluster, name):
-    """Wait until a job whose comment contains `name` runs; its number."""
+def running(cluster, pattern, but=()):
+    """Wait until a job runs whose comment fits the pattern: its number and the pattern's group."""
 
     def found():
-        return next((n for n, comment in cluster.jobs("RUNNING").items() if name in comment), None)
+        for number, comment in cluster.jobs("RUNNING").items():
+            fits = re.search(pattern, comment)
+            if fits and fits[fits.lastindex or 0] not in but:
+                return number, fits[fits.lastindex or 0]
+        return None
 
-    return cluster.wait_for(found, f"a running {name}", 180)
+    return cluster.wait_for(found, f"a running job {pattern}", 180)
 
 
 def process_of(cluster, pattern):
@@ -105,20 +126,22 @@ def process_of(cluster, pattern):
     return cluster.wait_for(found, pattern, 60)
 
 
-def test_faults_in_one_run(cluster, checkout, expected):
+def test_faults_in_one_run(cluster, checkout, expected, controller):
     """A job cancelled, one requeued, one that hangs until its time limit; slurmctld killed, the node drained."""
-    run = Controller(cluster, checkout, *FAST)
-
-    cancelled = running(cluster, "propagate_wildcards_tiny-val_random-r18.random.crw")
-    cluster.run("scancel", cancelled)
-
-    hanging = running(cluster, "propagate_wildcards_tiny-val_random-r18.random.dino")
-    pid = process_of(cluster, "python -m scripts.propagate --entry random-r18.random.dino")
-    os.kill(pid, signal.SIGSTOP)
-    cluster.run("scontrol", "update", f"jobid={hanging}", "TimeLimit=1")
-
-    requeued = running(cluster, "propagate_wildcards_tiny-val_random-r18.random.vfs-r18")
-    cluster.run("scontrol", "requeue", requeued)
+    run = controller(*FAST)
+    hit = {}
+    for fault in ("cancelled", "hanging", "requeued"):  # whichever entries run first
+        job, entry = running(
+            cluster, "rule_propagate_wildcards_tiny-val_(random-r18.*)", but=[e for _, e in hit.values()]
+        )
+        hit[fault] = job, entry
+        if fault == "cancelled":
+            cluster.run("scancel", job)
+        elif fault == "hanging":
+            os.kill(process_of(cluster, f"python -m scripts.propagate --entry {entry}"), signal.SIGSTOP)
+            cluster.run("scontrol", "update", f"jobid={job}", "TimeLimit=1")
+        else:
+            cluster.run("scontrol", "requeue", job)
 
     cluster.stop("slurmctld", signal.SIGKILL)
     time.sleep(12)  # several status queries fail
@@ -131,20 +154,20 @@ def test_faults_in_one_run(cluster, checkout, expected):
 
     assert run.end() == 0, run.text[-3000:]
     text = run.text
-    assert f"SLURM-job '{cancelled}' failed, SLURM status is: 'CANCELLED'" in text
-    assert f"SLURM-job '{hanging}' failed, SLURM status is: 'TIMEOUT'" in text
-    assert requeued not in re.findall(r"SLURM-job '(\d+)' failed", text)
+    assert f"SLURM-job '{hit['cancelled'][0]}' failed, SLURM status is: 'CANCELLED'" in text
+    assert f"SLURM-job '{hit['hanging'][0]}' failed, SLURM status is: 'TIMEOUT'" in text
+    assert hit["requeued"][0] not in re.findall(r"SLURM-job '(\d+)' failed", text)
     done = finished_jobs(text)
     assert len(done) == len(set(done)), "no job counted as finished twice"
     assert "(100%) done" in text
     check_table(checkout, expected)
     devices = (checkout / "results/logs/propagate/tiny-val/random-r18.random.crw.log").read_text()
     assert re.search(r"SLURM job \d+, CUDA_VISIBLE_DEVICES=[01]", devices)
-    again = Controller(cluster, checkout, "--dry-run")
+    again = controller("--dry-run")
     assert again.end() == 0 and "Nothing to be done" in again.text
 
 
-def test_a_killed_controller_and_a_job_that_fails(cluster, checkout, expected):
+def test_a_killed_controller_and_a_job_that_fails(cluster, checkout, expected, controller):
     """SIGKILL with jobs running, then the README's recipe; and a failing entry shows its log and spares the others."""
     config = yaml.safe_load((checkout / "config/config.yaml").read_text())
     broken = {**config, "files": {"broken": {"path": "broken.pth"}}}
@@ -152,7 +175,7 @@ def test_a_killed_controller_and_a_job_that_fails(cluster, checkout, expected):
     (checkout / "config/config.yaml").write_text(yaml.safe_dump(broken))
     (checkout / "broken.pth").write_bytes(b"half a file")
 
-    run = Controller(cluster, checkout, *FAST)
+    run = controller(*FAST)
     running(cluster, "rule_propagate")
     time.sleep(2)
     run.process.send_signal(signal.SIGKILL)
@@ -166,14 +189,14 @@ def test_a_killed_controller_and_a_job_that_fails(cluster, checkout, expected):
     unlock = [sys.executable, "-m", "snakemake", "--profile", "slurm", "--unlock"]
     subprocess.run(unlock, cwd=checkout, env=cluster.environment, check=True, capture_output=True)
 
-    failed = Controller(cluster, checkout, *FAST, "--retries", "0")
+    failed = controller(*FAST, "--retries", "0")
     assert failed.end() == 1
     assert "refused: broken.pth: not a readable checkpoint" in failed.text, failed.text[-3000:]
     scored = sorted(p.parts[-3] for p in (checkout / "results/tiny-val").glob("*/scores/scores.json"))
     assert scored == sorted(expected["entry"]), "the other entries were finished"
 
     (checkout / "config/config.yaml").write_text(yaml.safe_dump(config))
-    last = Controller(cluster, checkout, *FAST)
+    last = controller(*FAST)
     assert last.end() == 0, last.text[-3000:]
     assert "rule propagate" not in last.text
     check_table(checkout, expected)

@@ -1,6 +1,7 @@
 """What the rules share: the entries, canonical settings and the figures of this machine."""
 
 import os
+import re
 
 from snakemake.exceptions import WorkflowError
 
@@ -30,6 +31,8 @@ AUTO = 1 if ON_CLUSTER else min(gpu_count(), 1)
 GPUS = {"auto": AUTO, "cuda": 1, "cpu": 0}[CONFIG.values["device"]]
 DEVICE = "cuda" if GPUS else "cpu"
 
+ALL = [b["name"] for b in CONFIG.all_benchmarks()]
+SHARDS = {b: k for b, k in CONFIG.values["shards"].items() if b in ALL and k > 1}
 BENCHMARKS = list(dict.fromkeys(e.benchmark["name"] for e in SCORED))
 REPORT = [
     f"{RESULTS}/table.csv",
@@ -43,6 +46,11 @@ wildcard_constraints:
     entry="[^/]+",
     method="[^/]+",
     source="[^/]+",
+
+
+def one_of(names):
+    """A wildcard constraint."""
+    return "|".join(map(re.escape, names)) or "none"
 
 
 def benchmark_row(wildcards):

@@ -1,6 +1,10 @@
 """Label propagation, decoding and scores: one job per entry and stage."""
 
 
+localrules:
+    gather,
+
+
 rule propagate:
     input:
         # the report has the hash of the weights: a copy of the same numbers makes nothing stale
@@ -12,6 +16,8 @@ rule propagate:
         f"{RESULTS}/{{benchmark}}/{{entry}}/propagation.json",
     log:
         f"{RESULTS}/logs/propagate/{{benchmark}}/{{entry}}.log",
+    wildcard_constraints:
+        benchmark=one_of(b for b in ALL if b not in SHARDS),
     conda:
         "../../envs/corrbench.yaml"
     threads: 4
@@ -22,14 +28,54 @@ rule propagate:
     params:
         settings=propagate_settings,
         root=data_root,
-        labels=lambda w, output: str(Path(output[0]).parent / "labels"),
+        labels=lambda w: f"{RESULTS}/{w.benchmark}/{w.entry}/labels",
+        part="",
         device=lambda w, input: DEVICE,
         code=code_version("scripts/propagate.py"),
     shell:
         "python -m scripts.gpu_slot {resources.gpu} --"
         " python -m scripts.propagate --entry {wildcards.entry} --settings {params.settings:q}"
         " --weights {input.weights:q} --data {input.data:q} --root {params.root:q} --labels {params.labels:q}"
-        " --out {output:q} --device {params.device} --threads {threads} > {log:q} 2>&1"
+        " --out {output:q} {params.part} --device {params.device} --threads {threads} > {log:q} 2>&1"
+
+
+use rule propagate as propagate_part with:
+    output:
+        f"{RESULTS}/{{benchmark}}/{{entry}}/parts/{{part}}of{{parts}}.json",
+    log:
+        f"{RESULTS}/logs/propagate/{{benchmark}}/{{entry}}.{{part}}of{{parts}}.log",
+    wildcard_constraints:
+        benchmark=one_of(SHARDS),
+        part=r"\d+",
+        parts=r"\d+",
+    params:
+        settings=propagate_settings,
+        root=data_root,
+        labels=lambda w: f"{RESULTS}/{w.benchmark}/{w.entry}/labels",
+        part=lambda w: f"--part {w.part}/{w.parts}",
+        device=lambda w, input: DEVICE,
+        code=code_version("scripts/propagate.py"),
+
+
+rule gather:
+    input:
+        parts=lambda w: [
+            f"{RESULTS}/{w.benchmark}/{w.entry}/parts/{i}of{SHARDS[w.benchmark]}.json"
+            for i in range(SHARDS[w.benchmark])
+        ],
+        data=f"{RESULTS}/{{benchmark}}/data/inputs.json",
+    output:
+        f"{RESULTS}/{{benchmark}}/{{entry}}/propagation.json",
+    log:
+        f"{RESULTS}/logs/gather/{{benchmark}}/{{entry}}.log",
+    wildcard_constraints:
+        benchmark=one_of(SHARDS),
+    conda:
+        "../../envs/corrbench.yaml"
+    params:
+        code=code_version("scripts/gather.py"),
+    shell:
+        "python -m scripts.gather --parts {input.parts:q} --data {input.data:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule postprocess:

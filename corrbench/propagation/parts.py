@@ -1,0 +1,60 @@
+"""Propagation of one entry in several jobs: which sequences a part has, and the parts as one summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from corrbench.errors import Refusal
+
+
+def part_of(sequences: Sequence[str], part: int, parts: int) -> list[str]:
+    """Every `parts`-th sequence from `part` (0-based): long and short ones spread about evenly."""
+    if not 0 <= part < parts:
+        raise Refusal(f"part {part} of {parts}", expected=f"0 to {parts - 1}", do="correct --part")
+    return list(sequences[part::parts])
+
+
+def merge(summaries: Sequence[Mapping[str, Any]], sequences: Sequence[str]) -> dict[str, Any]:
+    """The summary that one job over all `sequences` would have written.
+
+    Raises Refusal when the parts were not made alike (settings, weights, data, code, device) or do not add up.
+    """
+    first = summaries[0]
+    for other in summaries[1:]:
+        differing = [k for k in first["record"] if other["record"].get(k) != first["record"][k]]
+        if other["key"] != first["key"] or differing:
+            values = [f"{k}: {first['record'][k]} and {other['record'].get(k)}" for k in differing]
+            raise Refusal(
+                f"parts of {first['entry']} were not made alike: {'; '.join(values)}",
+                expected="parts of one set of settings, weights, data, code and device",
+                do="ask for one GPU model for all parts, or take `shards` out of the config",
+            )
+    found = {name: d for summary in summaries for name, d in summary["sequences"].items()}
+    if sorted(found) != sorted(sequences):
+        missing = sorted(set(sequences) - set(found))
+        raise Refusal(
+            f"parts of {first['entry']} hold {len(found)} sequences, {missing} are missing",
+            expected=f"the {len(sequences)} of the benchmark",
+            do="remove the folder parts/ beside the labels and run again",
+        )
+    done = {name: found[name] for name in sequences}
+    return {**first, **totals(done), "sequences": done}
+
+
+def totals(done: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Frames, seconds, rate and peaks over all sequences; times and peaks of a sequence are None when they were lost."""
+    measured = [d for d in done.values() if d["seconds"] is not None]
+    seconds = sum(d["seconds"] for d in measured)
+
+    def peak(name: str) -> float | None:
+        return max((d[name] for d in done.values() if d.get(name) is not None), default=None)
+
+    return {
+        "frames": sum(d["frames"] for d in done.values()),
+        "seconds": seconds,
+        "fps": sum(d["frames"] for d in measured) / seconds if seconds else None,
+        "peak_ram_mb": peak("peak_ram_mb"),
+        "peak_gpu_mb": peak("peak_gpu_mb"),
+        "gpu_seconds": seconds if peak("peak_gpu_mb") is not None else None,
+    }
