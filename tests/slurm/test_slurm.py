@@ -127,7 +127,7 @@ def process_of(cluster, pattern):
 
 
 def test_faults_in_one_run(cluster, checkout, expected, controller):
-    """A job cancelled, one requeued, one that hangs until its time limit; slurmctld killed, the node drained."""
+    """A job cancelled, one requeued, one that hangs until its time limit; slurmctld restarted, the node drained."""
     run = controller(*FAST)
     hit = {}
     for fault in ("cancelled", "hanging", "requeued"):  # whichever entries run first
@@ -143,7 +143,7 @@ def test_faults_in_one_run(cluster, checkout, expected, controller):
         else:
             cluster.run("scontrol", "requeue", job)
 
-    cluster.stop("slurmctld", signal.SIGKILL)
+    cluster.stop("slurmctld")  # as an upgrade does; killed hard, it would forget its last seconds
     time.sleep(12)  # several status queries fail
     cluster.start("slurmctld")
 
