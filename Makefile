@@ -47,6 +47,7 @@ format: $(BIN)/.installed
 bench: $(BIN)/.installed
 	python benchmarks/propagation.py
 	python benchmarks/metrics.py
+	python benchmarks/planning.py
 
 clean-demo:
 	rm -rf results/demo

@@ -1,5 +1,6 @@
 """Say in words what would run and why, without running it.
 
+usage:
     python -m scripts.plan                                          # results/table.csv and everything beside it
     python -m scripts.plan results/table.csv --configfile my.yaml   # any arguments of snakemake; targets first
 
@@ -42,9 +43,9 @@ def parse_jobs(text: str) -> list[Job]:
     """The jobs that `snakemake --dry-run` lists, without target rules."""
     jobs: list[Job] = []
     for line in text.splitlines():
-        if found := re.match(r"(?:local)?rule (\w+):", line):
+        if found := re.match(r" *(?:local)?rule (\w+):$", line):  # indented when the job is in a group
             jobs.append(Job(found[1]))
-        elif jobs and (found := re.match(r"    (\w+): (.*)", line)):
+        elif jobs and (found := re.match(r" {4,}(\w+): (.*)", line)):
             key, value = found.groups()
             if key == "wildcards":
                 jobs[-1].wildcards = dict(part.split("=", 1) for part in value.split(", "))

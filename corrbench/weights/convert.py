@@ -42,9 +42,9 @@ def read_checkpoint(path: Path, *, trust_pickle: bool = False) -> Any:
             expected="a checkpoint that torch opens with weights_only=True",
             do="check that it is a checkpoint; if you know its origin, `trust_pickle: true` (or --trust-pickle) opens it and runs its code",
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # bytes that are no pickle fail in many ways: KeyError, struct.error, ...
         raise Refusal(
-            f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})",
+            f"{path}: not a readable checkpoint ({type(error).__name__}: {' '.join(str(error).split())[:200]})",
             expected="a file that torch.save wrote",
             do="download it again",
         ) from error

@@ -14,7 +14,7 @@ from corrbench.encoders.build import build
 from corrbench.errors import Refusal
 from corrbench.files import file_hash
 from corrbench.weights.canonical import content_hash, load_weights, save_weights
-from corrbench.weights.convert import convert, random_weights
+from corrbench.weights.convert import convert, random_weights, read_checkpoint, tensors_of
 from corrbench.weights.families import FAMILIES, detect, family
 from corrbench.weights.load import load_encoder
 
@@ -251,3 +251,13 @@ def test_random_weights_depend_on_the_seed_only(methods):
         assert torch.equal(state, torch.random.get_rng_state()), "the caller's random state is left alone"
         assert random_weights(encoder, method=name, seed=1).meta["sha256"] != first
     build(encoder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"half a file", b"<!DOCTYPE html><html>", b"PK\x03\x04 cut", b"\x80\x02}q\x00.", bytes(range(256))]
+)
+def test_files_that_are_no_checkpoint(content, tmp_path):
+    path = tmp_path / "broken.pth"
+    path.write_bytes(content)
+    with pytest.raises(Refusal, match="broken.pth: "):
+        tensors_of(read_checkpoint(path), path)

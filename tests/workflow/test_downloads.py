@@ -109,6 +109,7 @@ def test_a_missing_data_set_is_refused_with_instructions(tmp_path, name):
     assert done.returncode == 1 and "as it should be" in done.stderr and "what to do" in done.stderr
     row = yaml.safe_load((ROOT / f"config/datasets/{name}.yaml").read_text())
     assert row["instructions"].splitlines()[0] in done.stderr
+    assert row["instructions"].splitlines()[0] in dataset(name).stdout
 
 
 def test_a_placed_data_set_is_verified(tmp_path):
