@@ -58,7 +58,14 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
             _check_member(archive, member.name, link=not (member.isreg() or member.isdir()))
         with Progress(f"unpack {archive.name}", len(members), unit="file") as bar:
             for member in members:
-                file.extract(member, folder, filter="data")
+                target = folder / member.name
+                content = file.extractfile(member)  # None for a folder; owners, modes and times of the archive are not kept
+                if content is None:
+                    target.mkdir(parents=True, exist_ok=True)
+                else:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with content, target.open("wb") as out:
+                        shutil.copyfileobj(content, out)
                 bar.advance()
 
 
