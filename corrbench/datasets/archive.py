@@ -59,7 +59,9 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
         with Progress(f"unpack {archive.name}", len(members), unit="file") as bar:
             for member in members:
                 target = folder / member.name
-                content = file.extractfile(member)  # None for a folder; owners, modes and times of the archive are not kept
+                content = file.extractfile(
+                    member
+                )  # None for a folder; owners, modes and times of the archive are not kept
                 if content is None:
                     target.mkdir(parents=True, exist_ok=True)
                 else:
