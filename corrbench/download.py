@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import requests
 
 from corrbench.errors import Refusal
-from corrbench.files import read_json, write_json
+from corrbench.files import digest, read_json, write_json
 from corrbench.progress import Progress
 
 STALLED = 60.0
@@ -47,8 +48,9 @@ def download(
     """Bring the file to `target`. Returns a warning for the report, or None.
 
     `claim` is ``{algorithm, value, on_mismatch}``; value may be a prefix, on_mismatch is `refuse` or `warn` (published
-    hashes that nobody could confirm yet). A partial file is kept as ``<name>.part`` and continued: at once after a cut or a
-    stall, or by the next call. It is continued only if the server says that its file is still the same one. The
+    hashes that nobody could confirm yet). A partial file is kept as ``<name>.<address>.part`` and continued: at once after a cut or a
+    stall, or by the next call. It is continued only if the server says that its file is still the same one (or, where
+    it gives neither tag nor date, if a hash will tell). The
     environment's proxies are honoured. Raises Refusal when every address fails, or when the content is not what
     was promised; `target` appears only when complete.
     """
@@ -56,7 +58,7 @@ def download(
     part = _Part(target)
     failures = []
     for address in addresses:
-        part.belongs_to(address)
+        part.of(address)
         failure = _from_address(address, part, size, claim, stalled, pause)
         if failure is None:
             break
@@ -79,7 +81,7 @@ def download(
                 )
             warning = message
     part.path.replace(target)
-    part.remove()
+    part.remove_all()
     return warning
 
 
@@ -87,16 +89,20 @@ class _Part:
     """The partial file, what it is a part of, and its running hash."""
 
     def __init__(self, target: Path) -> None:
-        self.name = target.name
-        self.path = target.with_name(target.name + ".part")
-        self.note = target.with_name(target.name + ".from")
+        self.target, self.name = target, target.name
         self._hasher: Any = None
 
-    def belongs_to(self, address: str) -> None:
-        """Forget what another address began."""
-        if self.origin.get("address") != address:
-            self.remove()
-        write_json(self.note, {**self.origin, "address": address})
+    def of(self, address: str) -> None:
+        """Go on with what this address began; what other addresses began stays for a later call."""
+        stem = f"{self.name}.{digest(address, 8)}"
+        self.path, self.note = self.target.with_name(f"{stem}.part"), self.target.with_name(f"{stem}.from")
+        self._hasher = None
+
+    def remove_all(self) -> None:
+        """Remove what every address began."""
+        for path in self.target.parent.glob(f"{glob.escape(self.name)}.*"):
+            if path.suffix in (".part", ".from"):
+                path.unlink()
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -172,8 +178,8 @@ def _fetch(address: str, part: _Part, size: int | None, claim: Mapping[str, Any]
     headers = {"Accept-Encoding": "identity"}  # lengths and offsets are those of the file
     if start and validator:
         headers |= {"Range": f"bytes={start}-", "If-Range": validator}
-    elif start:
-        headers |= {"Range": f"bytes={start}-"}
+    elif start and claim and claim.get("on_mismatch", "refuse") != "warn":
+        headers |= {"Range": f"bytes={start}-"}  # the hash will tell whether it is still the same file
     with requests.get(address, headers=headers, stream=True, timeout=stalled) as answer:
         if answer.status_code == 416:
             if _total(answer) == start:

@@ -199,6 +199,15 @@ class Config:
         """The name in tables; a subset says so: ``davis2016-val (8 of 20)``."""
         return benchmark_label(benchmark, self.sequences(benchmark))
 
+    def checkpoint_path(self, weights: WeightsId) -> Path | None:
+        """The file that a weights file is converted from; None for random weights."""
+        if weights.source in self.values["files"]:
+            return Path(self.values["files"][weights.source]["path"])
+        if weights.source == "released":
+            row = self.methods.get(weights.method, "weights")
+            return self.results / "downloads" / weights.method / row["released"]["file"]
+        return None
+
     def all_weights(self) -> list[WeightsId]:
         """Every weights file that some entry needs, once."""
         return list(dict.fromkeys(w for entry in self.entries for w in entry.weights))

@@ -31,8 +31,18 @@ def code_version(script: str) -> str:
         name = path.relative_to(ROOT).as_posix()
         if name not in NEUTRAL:
             tree = _Formulas().visit(ast.parse(path.read_text()))
-            hasher.update(f"{name}\n{ast.dump(tree)}\n".encode())
+            hasher.update(f"{name}\n{_dump(tree)}\n".encode())
     return hasher.hexdigest()[:12]
+
+
+def _dump(node: object) -> str:
+    """A syntax tree as text, alike under every version of Python: `ast.dump` gains and loses empty fields."""
+    if isinstance(node, list):
+        return "[" + ",".join(map(_dump, node)) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
+    return type(node).__name__ + "(" + ",".join(f"{name}={_dump(value)}" for name, value in fields) + ")"
 
 
 class _Formulas(ast.NodeTransformer):

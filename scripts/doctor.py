@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument(
         "--kind", choices=("inputs", "annotations"), default="inputs", help="which fingerprint to write"
     )
+    parser.add_argument("--version", help="content version of the files, for the record (used by the workflow)")
     parser.add_argument("--out", type=Path, help="JSON file for the fingerprint, settings and counts")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args()
@@ -44,7 +45,10 @@ def main() -> None:
     if args.out:
         counts = {f.name: {"frames": f.frames, "objects": f.objects} for f in diagnosis.findings}
         fingerprint = diagnosis.fingerprint(args.kind)
-        write_json(args.out, {**settings, "kind": args.kind, "fingerprint": fingerprint, "counts": counts})
+        write_json(
+            args.out,
+            {**settings, "kind": args.kind, "fingerprint": fingerprint, "version": args.version, "counts": counts},
+        )
 
 
 if __name__ == "__main__":

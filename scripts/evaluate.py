@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args()
 
+    code = code_version("scripts/evaluate.py")  # of what was loaded, whatever is edited meanwhile
     if args.data:
         data = read_json(args.data)
     else:
@@ -71,7 +72,7 @@ def main() -> None:
         "label": data["label"],
         "annotations": data.get("fingerprint"),
         "masks": masks_record(args.masks, args.propagation),
-        "code": code_version("scripts/evaluate.py"),
+        "code": code,
         "libraries": libraries(),
     }
     write_scores(args.out, scores, record)

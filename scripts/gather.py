@@ -1,21 +1,48 @@
-"""Put the summaries of an entry's parts together, as if one job had propagated all sequences."""
+"""Put the summaries of an entry's parts together, as if one job had propagated all sequences.
+
+Parts that do not fit (other settings, weights or data; score files that another run replaced since; devices that differ)
+are removed and refused: the next run of the workflow makes them again, and keeps the sequences that fit.
+"""
 
 import argparse
+import json
 from pathlib import Path
 
-from corrbench.errors import run_program
+from corrbench.errors import Refusal, run_program
 from corrbench.files import read_json, write_json
-from corrbench.propagation.parts import merge
+from corrbench.propagation.parts import merge, unfit
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", type=Path, nargs="+", required=True, help="summaries of propagate.py --part")
+    parser.add_argument("--labels", type=Path, required=True, help="folder of score files")
+    parser.add_argument("--settings", required=True, help="JSON: what the config asks of propagation")
+    parser.add_argument("--reports", type=Path, nargs="*", default=[], help="reports of the weights files")
     parser.add_argument("--data", type=Path, required=True, help="inputs.json that the doctor wrote")
     parser.add_argument("--out", type=Path, required=True, help="summary to write")
     args = parser.parse_args()
 
-    summary = merge([read_json(path) for path in args.parts], read_json(args.data)["sequences"])
+    data = read_json(args.data)
+    wanted = {
+        "settings": json.loads(args.settings),
+        "weights_sha256": [read_json(path)["sha256"] for path in args.reports],
+        "inputs": data["fingerprint"],
+    }
+    parts = {path: read_json(path) for path in args.parts}
+    ill = {path: why for path, part in parts.items() if (why := unfit(part, wanted, args.labels))}
+    try:
+        if ill:
+            raise Refusal(
+                "parts that do not fit: " + "; ".join(f"{path}: {why}" for path, why in ill.items()),
+                expected="parts made by the settings, weights and data of now",
+                do="run the workflow again: these parts were removed and will be made again",
+            )
+        summary = merge(list(parts.values()), data["sequences"])
+    except Refusal:
+        for path in ill or parts:
+            path.unlink()
+        raise
     write_json(args.out, summary)
     print(f"{len(args.parts)} parts, {len(summary['sequences'])} sequences, {summary['frames']} frames")
 

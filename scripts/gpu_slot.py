@@ -74,14 +74,18 @@ def describe(devices: list[str]) -> str:
         return f"{place} (no nvidia-smi to ask about them)"
     fields = "--query-gpu=index,name,memory.total,memory.used,driver_version"
     query = ["nvidia-smi", fields, "--format=csv,noheader", "-i", ",".join(devices)]
-    answer = subprocess.run(query, capture_output=True, text=True)
-    if answer.returncode:
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=60)
+        said, failed = (answer.stdout + answer.stderr).strip(), answer.returncode != 0
+    except subprocess.TimeoutExpired:
+        said, failed = "nothing for 60 s", True
+    if failed:
         sys.exit(
-            f"refused: {place}, but nvidia-smi says: {(answer.stdout + answer.stderr).strip()}\n"
+            f"refused: {place}, but nvidia-smi says: {said}\n"
             "  expected: devices that the driver knows\n"
             "  what to do: check the driver of this host, or keep it out (slurm_extra: --exclude)"
         )
-    return "\n".join([place, *(f"gpu_slot:   {line}" for line in answer.stdout.strip().splitlines())])
+    return "\n".join([place, *(f"gpu_slot:   {line}" for line in said.splitlines())])
 
 
 def main() -> None:

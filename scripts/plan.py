@@ -157,7 +157,13 @@ def main() -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
-    print("\n".join(lines(parse_jobs(done.stdout + done.stderr))))
+    said = done.stdout + done.stderr
+    print("\n".join(lines(parse_jobs(said))))
+    if lost := re.search(r"Rules with missing metadata: (.*)", said):
+        print(
+            f"\nSnakemake has no record of how some results were made (stages: {lost[1]}), so it cannot tell whether they are stale.\n"
+            "The table can, from the results' own records:  snakemake --forcerun table -- results/table.csv"
+        )
 
 
 if __name__ == "__main__":

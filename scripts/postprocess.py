@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="threads")
     args = parser.parse_args()
 
+    code = code_version("scripts/postprocess.py")  # of what was loaded, whatever is edited meanwhile
     torch.set_num_threads(1)
     rule = Decode(**json.loads(args.settings)["decode"])
     summary = read_json(args.propagation)
@@ -64,7 +65,7 @@ def main() -> None:
         record = {
             "propagation": summary["key"],
             "settings": json.loads(args.settings),
-            "code": code_version("scripts/postprocess.py"),
+            "code": code,
             "libraries": libraries(),
         }
         write_json(temporary / "record.json", record)

@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="CPU threads")
     args = parser.parse_args()
 
+    code = code_version("scripts/propagate.py")  # of what was loaded, whatever is edited meanwhile
     if args.threads:
         torch.set_num_threads(args.threads)
     settings, data = json.loads(args.settings), read_json(args.data)
@@ -49,10 +50,10 @@ def main() -> None:
         "weights_sha256": hashes,
         "inputs": data["fingerprint"],
         "scoring": data["row"]["scoring"],
-        # a run that goes on elsewhere starts over: half a result from another device or torch is no result
+        # a run that goes on elsewhere starts over: half a result from another device or library is no result
         "device": device_name(device),
-        "torch": libraries()["torch"],
-        "code": code_version("scripts/propagate.py"),
+        "libraries": libraries(),
+        "code": code,
     }
     sequences = data["sequences"]
     if args.part:

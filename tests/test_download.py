@@ -10,6 +10,7 @@ import pytest
 
 from corrbench.download import download
 from corrbench.errors import Refusal
+from corrbench.files import digest
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -155,23 +156,40 @@ def test_content_that_changed_meanwhile_is_not_glued_to_the_old(server, tmp_path
     assert (tmp_path / "w.pth").read_bytes() == CONTENT[::-1]
 
 
+def begun(folder, address, content, **note):
+    """What an interrupted call leaves behind."""
+    name = f"w.pth.{digest(address, 8)}"
+    (folder / f"{name}.part").write_bytes(content)
+    (folder / f"{name}.from").write_text(json.dumps({"address": address, **note}))
+
+
 def test_a_killed_download_is_continued_by_the_next_call(server, tmp_path):
-    (tmp_path / "w.pth.part").write_bytes(CONTENT[:1000])
-    (tmp_path / "w.pth.from").write_text(json.dumps({"address": f"{server}/file", "validator": '"one"'}))
+    begun(tmp_path, f"{server}/file", CONTENT[:1000], validator='"one"')
     fetch([f"{server}/file"], tmp_path / "w.pth", claim=claim())
     assert Handler.requests == [("/file", 1000)] and whole(tmp_path / "w.pth")
 
 
 def test_what_one_address_began_another_does_not_continue(server, tmp_path):
-    (tmp_path / "w.pth.part").write_bytes(CONTENT[:1000])
-    (tmp_path / "w.pth.from").write_text(json.dumps({"address": f"{server}/other"}))
+    begun(tmp_path, f"{server}/other", CONTENT[:1000])
     fetch([f"{server}/file"], tmp_path / "w.pth", claim=claim())
     assert Handler.requests == [("/file", 0)] and whole(tmp_path / "w.pth")
 
 
+def test_without_a_validator_only_a_hash_allows_to_go_on(server, tmp_path):
+    begun(tmp_path, f"{server}/file", CONTENT[:1000])
+    fetch([f"{server}/file"], tmp_path / "w.pth")
+    assert Handler.requests == [("/file", 0)] and whole(tmp_path / "w.pth")
+
+
+def test_a_dead_address_does_not_cost_what_another_began(server, tmp_path):
+    begun(tmp_path, f"{server}/file", CONTENT[:1000], validator='"one"')
+    fetch([f"{server}/404", f"{server}/file"], tmp_path / "w.pth", claim=claim())
+    assert Handler.requests[-1] == ("/file", 1000) and whole(tmp_path / "w.pth")
+    assert not list(tmp_path.glob("w.pth.*"))
+
+
 def test_a_complete_part_is_not_fetched_again(server, tmp_path):
-    (tmp_path / "w.pth.part").write_bytes(CONTENT)
-    (tmp_path / "w.pth.from").write_text(json.dumps({"address": f"{server}/file"}))
+    begun(tmp_path, f"{server}/file", CONTENT)
     fetch([f"{server}/file"], tmp_path / "w.pth", claim=claim())
     assert whole(tmp_path / "w.pth")
 

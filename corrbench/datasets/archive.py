@@ -6,6 +6,7 @@ import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from corrbench.errors import Refusal
@@ -29,7 +30,7 @@ def unpack(archives: list[Path], folder: Path) -> None:
                     _unpack_tar(archive, temporary)
                 else:
                     raise zipfile.BadZipFile("neither zip nor tar")
-            except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+            except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
                 raise Refusal(
                     f"{archive}: not a readable archive ({error})",
                     expected="a complete zip or tar file",

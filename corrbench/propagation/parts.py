@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from corrbench.errors import Refusal
+from corrbench.propagation.scoremaps import ScoreReader
 
 
 def part_of(sequences: Sequence[str], part: int, parts: int) -> list[str]:
@@ -13,6 +15,23 @@ def part_of(sequences: Sequence[str], part: int, parts: int) -> list[str]:
     if not 0 <= part < parts:
         raise Refusal(f"part {part} of {parts}", expected=f"0 to {parts - 1}", do="correct --part")
     return list(sequences[part::parts])
+
+
+def unfit(summary: Mapping[str, Any], wanted: Mapping[str, Any], labels: Path) -> str:
+    """Why a part is not one of the wanted propagation; empty if it is.
+
+    `wanted`: entries that its record must have. `labels`: the folder whose score files must be the part's own.
+    """
+    differing = [name for name, value in wanted.items() if summary["record"][name] != value]
+    if differing:
+        return "other " + ", ".join(differing)
+    for name in summary["sequences"]:
+        try:
+            if ScoreReader(labels / f"{name}.npz").record.get("key") != summary["key"]:
+                return f"{name}.npz was replaced by another run"
+        except Refusal as refusal:
+            return str(refusal)
+    return ""
 
 
 def merge(summaries: Sequence[Mapping[str, Any]], sequences: Sequence[str]) -> dict[str, Any]:
@@ -28,7 +47,7 @@ def merge(summaries: Sequence[Mapping[str, Any]], sequences: Sequence[str]) -> d
             raise Refusal(
                 f"parts of {first['entry']} were not made alike: {'; '.join(values)}",
                 expected="parts of one set of settings, weights, data, code and device",
-                do="ask for one GPU model for all parts, or take `shards` out of the config",
+                do="ask for one GPU model for all parts (or take `shards` out of the config) and run again",
             )
     found = {name: d for summary in summaries for name, d in summary["sequences"].items()}
     if sorted(found) != sorted(sequences):
@@ -36,7 +55,7 @@ def merge(summaries: Sequence[Mapping[str, Any]], sequences: Sequence[str]) -> d
         raise Refusal(
             f"parts of {first['entry']} hold {len(found)} sequences, {missing} are missing",
             expected=f"the {len(sequences)} of the benchmark",
-            do="remove the folder parts/ beside the labels and run again",
+            do="run the workflow again: the parts will be made again",
         )
     done = {name: found[name] for name in sequences}
     return {**first, **totals(done), "sequences": done}

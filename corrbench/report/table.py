@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from corrbench.entries import Config, Entry
 from corrbench.errors import Refusal
-from corrbench.files import read_json
+from corrbench.files import file_hash, read_json
 from corrbench.provenance import code_version
 from corrbench.report.targets import Target, read_targets, target_of
+from corrbench.workflow import content_version, data_files
 
 COLUMNS = (
     "entry", "method", "backbone", "weights", "tier", "benchmark", "protocol", "protocol_hash", "grid",
@@ -62,10 +64,13 @@ def _why_stale(config: Config, entry: Entry, summary: dict[str, Any], scores: di
     record = summary["record"]
     weights = [read_json(config.results / "weights" / w.path / "report.json")["sha256"] for w in entry.weights]
     data = config.results / entry.benchmark["name"] / "data"
+    inputs, annotations = (read_json(data / f"{kind}.json") for kind in ("inputs", "annotations"))
     checks = {
+        "checkpoint, converted from another file": source_hashes(config, entry),
+        "files of the data set": ([inputs["version"], annotations["version"]], data_versions(config, entry.benchmark)),
         "settings of propagation": (record["settings"], entry.propagate_settings()),
         "weights": (record["weights_sha256"], weights),
-        "images or first annotations": (record["inputs"], read_json(data / "inputs.json")["fingerprint"]),
+        "images or first annotations": (record["inputs"], inputs["fingerprint"]),
         "code of propagation": (record["code"], code_version("scripts/propagate.py")),
     }
     if scores is not None:
@@ -75,10 +80,34 @@ def _why_stale(config: Config, entry: Entry, summary: dict[str, Any], scores: di
             "decode settings": (masks["settings"], entry.postprocess_settings()),
             "code of postprocess": (masks["code"], code_version("scripts/postprocess.py")),
             "masks of another propagation": (masks["propagation"], summary["key"]),
-            "annotations": (made["annotations"], read_json(data / "annotations.json")["fingerprint"]),
+            "annotations": (made["annotations"], annotations["fingerprint"]),
             "code of the metric": (made["code"], code_version("scripts/evaluate.py")),
         }
     return ", ".join(name for name, (then, expected) in checks.items() if then != expected)
+
+
+def data_versions(config: Config, benchmark: Mapping[str, Any]) -> list[str]:
+    """Content versions of what propagation and the metric read, now; empty for data that the workflow makes."""
+    if config.is_generated(benchmark) or config.is_downloaded(benchmark):
+        return ["", ""]
+    root, names = config.data_root(benchmark), config.sequences(benchmark)
+    cache = config.results / ".versions"
+    kinds: tuple[Literal["inputs", "annotations"], ...] = ("inputs", "annotations")
+    return [content_version(data_files(root, benchmark, names, kind), cache) for kind in kinds]
+
+
+def source_hashes(config: Config, entry: Entry) -> tuple[list[str], list[str]]:
+    """sha256 of the checkpoints that an entry's weights were converted from, and of the files that lie there now.
+
+    A released file that was removed since to save space is no contradiction.
+    """
+    then, now = [], []
+    for weights in entry.weights:
+        path = config.checkpoint_path(weights)
+        if path is not None and path.is_file():
+            then.append(read_json(config.results / "weights" / weights.path / "report.json")["source"]["sha256"])
+            now.append(file_hash(path))
+    return then, now
 
 
 def build_table(config: Config, results: dict[tuple[str, str], dict[str, Any]]) -> pd.DataFrame:

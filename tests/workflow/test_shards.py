@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import shutil
 
 import pytest
 from conftest import ROOT
-from flow import CONFIG, planned, snakemake, write
+from flow import CONFIG, WARM, planned, snakemake, write
 
 from corrbench.errors import Refusal
-from corrbench.propagation.parts import merge, part_of
+from corrbench.propagation.parts import merge, part_of, unfit
 from corrbench.propagation.scoremaps import ScoreReader
 from corrbench.report.table import read_table
 
@@ -42,6 +43,29 @@ def test_shards_change_nothing(tmp_path):
     snakemake(folders["one"], "--", f"{ENTRY}/propagation.json")
     after = json.loads((folders["one"] / ENTRY / "propagation.json").read_text())
     assert after["sequences"] == one["sequences"], "kept with their times, nothing computed again"
+
+
+def test_stale_parts_are_removed_and_made_again(tmp_path):
+    config = {**CONFIG, "runs": RUNS, "shards": {"tiny-val": 2}}
+    write(tmp_path, config)
+    snakemake(tmp_path, "--", f"{ENTRY}/propagation.json")
+    shutil.rmtree(tmp_path / ".snakemake")
+    write(tmp_path, config, {**WARM, "selection": {"temperature": 0.05}})
+    failed = snakemake(tmp_path, "--forcerun", "gather", "--", f"{ENTRY}/propagation.json", check=False)
+    assert failed.returncode and "other settings" in failed.stdout + failed.stderr
+    snakemake(tmp_path, "--", f"{ENTRY}/propagation.json")
+    record = json.loads((tmp_path / ENTRY / "propagation.json").read_text())["record"]
+    assert record["settings"]["protocol"]["selection"]["temperature"] == 0.05
+
+
+def test_score_files_of_another_run_are_seen(tmp_path):
+    write(tmp_path, {**CONFIG, "runs": RUNS, "shards": {"tiny-val": 2}})
+    snakemake(tmp_path, "--", f"{ENTRY}/propagation.json")
+    part = json.loads((tmp_path / ENTRY / "parts/0of2.json").read_text())
+    wanted = {name: part["record"][name] for name in ("settings", "inputs", "weights_sha256")}
+    assert unfit(part, wanted, tmp_path / ENTRY / "labels") == ""
+    assert unfit(part, {**wanted, "inputs": "other"}, tmp_path / ENTRY / "labels") == "other inputs"
+    assert "replaced by another run" in unfit({**part, "key": "0"}, wanted, tmp_path / ENTRY / "labels")
 
 
 def test_parts_hold_every_sequence_once():

@@ -8,10 +8,12 @@ import sys
 import zipfile
 
 import pytest
+import torch
 import yaml
 from conftest import ROOT
 from flow import CONFIG, ROWS, WARM, planned, snakemake, write
 
+from corrbench.encoders.resnet import random_resnet
 from corrbench.report.table import COLUMNS, read_table
 
 
@@ -233,6 +235,31 @@ def test_the_slurm_profile_plans_with_gpus(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("gpu=1") == 20, "propagation asks for a GPU, nothing else does"
+
+
+def test_parts_go_where_the_gpus_are(tmp_path):
+    write(tmp_path, {**CONFIG, "device": "cuda", "shards": {"tiny-val": 2}})
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--profile", "slurm", "-n", "--directory", str(tmp_path),
+         "--configfile", str(tmp_path / "config.yaml"), "--", "results/table.csv"],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "CORRBENCH_SLURM_GPU_PARTITION": "gpus"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = [line for line in done.stdout.splitlines() if "gpu=1" in line]
+    assert len(jobs) > 4 and all("slurm_partition=gpus" in line for line in jobs)
+
+
+def test_a_replaced_checkpoint_is_refused_by_the_table(run, tmp_path):
+    """Whatever Snakemake believes: the file that lies there now is not the one that was converted."""
+    torch.save({"state_dict": random_resnet("resnet18", 3)}, run / "mine.pth")
+    runs = [{"methods": ["random-r18"], "weights": ["mine"], "protocols": ["dino"], "benchmarks": ["tiny-val"]}]
+    write(run, {**CONFIG, "runs": runs, "files": {"mine": {"path": "mine.pth"}}})
+    snakemake(run, "--", "results/table.csv")
+    shutil.rmtree(run / ".snakemake")
+    torch.save({"state_dict": random_resnet("resnet18", 4)}, run / "mine.pth")
+    failed = snakemake(run, "--forcerun", "table", "--", "results/table.csv", check=False)
+    assert failed.returncode != 0
+    assert "checkpoint, converted from another file" in (run / "results/logs/table.log").read_text()
 
 
 def test_score_program_plans_a_users_checkpoint(tiny_davis, tmp_path):

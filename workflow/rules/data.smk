@@ -87,4 +87,4 @@ rule doctor:
         code=code_version("scripts/doctor.py"),
     shell:
         "python -m scripts.doctor --settings {params.settings:q} --root {params.root:q}"
-        " --kind {wildcards.kind} --out {output:q} --workers {threads} > {log:q} 2>&1"
+        " --kind {wildcards.kind} --version={params.version:q} --out {output:q} --workers {threads} > {log:q} 2>&1"

@@ -63,6 +63,7 @@ rule gather:
             f"{RESULTS}/{w.benchmark}/{w.entry}/parts/{i}of{SHARDS[w.benchmark]}.json"
             for i in range(SHARDS[w.benchmark])
         ],
+        reports=lambda w: weights_files(w, "report.json"),
         data=f"{RESULTS}/{{benchmark}}/data/inputs.json",
     output:
         f"{RESULTS}/{{benchmark}}/{{entry}}/propagation.json",
@@ -73,9 +74,12 @@ rule gather:
     conda:
         "../../envs/corrbench.yaml"
     params:
+        settings=propagate_settings,
+        labels=lambda w: f"{RESULTS}/{w.benchmark}/{w.entry}/labels",
         code=code_version("scripts/gather.py"),
     shell:
-        "python -m scripts.gather --parts {input.parts:q} --data {input.data:q} --out {output:q} > {log:q} 2>&1"
+        "python -m scripts.gather --parts {input.parts:q} --labels {params.labels:q} --settings {params.settings:q}"
+        " --reports {input.reports:q} --data {input.data:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule postprocess:

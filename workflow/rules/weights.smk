@@ -28,7 +28,7 @@ rule download:
 
 rule convert:
     input:
-        lambda w: ancient(checkpoint_file(w)),
+        checkpoint_input,
     output:
         weights=f"{RESULTS}/weights/{{method}}/{{source}}/weights.pt",
         report=f"{RESULTS}/weights/{{method}}/{{source}}/report.json",
