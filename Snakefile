@@ -1,4 +1,4 @@
-"""corrbench: from weights to one table. `snakemake results/table.csv`; see README.md."""
+"""corrbench: from weights to one table. `snakemake --cores all results/table.csv`; see README.md."""
 
 import os
 import sys

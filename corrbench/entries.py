@@ -176,9 +176,20 @@ class Config:
         return found
 
     def check_data(self) -> None:
-        """Raise Refusal when a benchmark has no data root in the config, or a subset names what its split lacks."""
+        """Raise Refusal when a benchmark has no data root, an own checkpoint is missing, or a subset names what its split lacks."""
+        for weights in self.all_weights():
+            path = self.checkpoint_path(weights)
+            if weights.source in self.values["files"] and path is not None and not path.is_file():
+                raise Refusal(f"files.{weights.source}: no file {path}", expected="a checkpoint", do="correct the path")
         for benchmark in self.all_benchmarks():
-            self.data_root(benchmark)
+            root = self.data_root(benchmark)
+            made = self.is_generated(benchmark) or self.is_downloaded(benchmark)
+            if not made and not root.is_dir():
+                raise Refusal(
+                    f"data.{benchmark['data']}: no folder {root}",
+                    expected=f"the root of {benchmark['title']}",
+                    do="correct the path; `download` fetches what may be fetched",
+                )
             if self.is_downloaded(benchmark):
                 self.archives(benchmark["data"])
             self.sequences(benchmark)

@@ -21,6 +21,7 @@ def main() -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--benchmark", help="row of config/benchmarks/")
     which.add_argument("--settings", help="JSON of the benchmark as the workflow gives it")
+    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with benchmarks/ rows")
     parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
     parser.add_argument("--subset", action="store_true", help="a part of the split is enough: check what is there")
     parser.add_argument(
@@ -34,7 +35,7 @@ def main() -> None:
     if args.settings:
         settings = json.loads(args.settings)
     else:
-        settings = settings_by_hand(args.benchmark, args.root, subset=args.subset)
+        settings = settings_by_hand(args.benchmark, args.root, subset=args.subset, rows=args.rows)
     davis = open_davis(args.root, settings["row"], settings["sequences"])
     if not args.root.is_dir():
         davis.listed()  # refuses: there is no such folder

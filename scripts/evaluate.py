@@ -32,7 +32,7 @@ def masks_record(masks: Path, propagation: Path | None) -> dict[str, Any] | None
             raise Refusal(
                 f"{masks}: masks of another propagation than {propagation}",
                 expected=f"masks decoded from the run with key {key}",
-                do=f"snakemake --forcerun {masks}",
+                do=f"your snakemake command with  --forcerun {masks} --  before the target",
             )
     return record
 
@@ -42,6 +42,7 @@ def main() -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--benchmark", help="row of config/benchmarks/")
     which.add_argument("--data", type=Path, help="annotations.json that the doctor wrote")
+    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with benchmarks/ rows")
     parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
     parser.add_argument("--subset", action="store_true", help="score only the sequences that lie below the root")
     parser.add_argument("--masks", type=Path, required=True, help="<sequence>/<frame>.png")
@@ -55,7 +56,7 @@ def main() -> None:
     if args.data:
         data = read_json(args.data)
     else:
-        data = settings_by_hand(args.benchmark, args.root, subset=args.subset)
+        data = settings_by_hand(args.benchmark, args.root, subset=args.subset, rows=args.rows)
     if data["row"]["scoring"] == "server":
         raise Refusal(
             f"{data['label']} has no public annotations",

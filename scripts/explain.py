@@ -21,7 +21,9 @@ def main() -> None:
     path = args.results / "provenance.json"
     if not path.exists():
         raise Refusal(
-            f"{path}: no such file", expected="a finished table", do="snakemake results/table.csv, or --results"
+            f"{path}: no such file",
+            expected="a finished table",
+            do="make the table first, or say --results FOLDER, the `results:` of its config",
         )
     print("\n".join(explain(find_row(read_json(path), args.entry, args.benchmark))))
 

@@ -156,13 +156,15 @@ def main() -> None:
         command += ["--snakefile", str(ROOT / "Snakefile")]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(done.stdout + done.stderr)
+        said = (done.stdout + done.stderr).strip().splitlines()
+        traces = [i for i, line in enumerate(said) if line.startswith("Traceback")]
+        sys.exit("\n".join([*said[: traces[0]], said[-1]] if traces else said))
     said = done.stdout + done.stderr
     print("\n".join(lines(parse_jobs(said))))
     if lost := re.search(r"Rules with missing metadata: (.*)", said):
         print(
             f"\nSnakemake has no record of how some results were made (stages: {lost[1]}), so it cannot tell whether they are stale.\n"
-            "The table can, from the results' own records:  snakemake --forcerun table -- results/table.csv"
+            "The table can, from the results' own records: run your snakemake command with  --forcerun table --  before the target."
         )
 
 

@@ -54,7 +54,7 @@ def main() -> None:
         raise Refusal(
             f"{args.labels}: no score file for {', '.join(missing)}",
             expected="every sequence of the summary",
-            do=f"snakemake --forcerun propagate, or remove {args.propagation}",
+            do=f"remove {args.propagation} and run the workflow again",
         )
     with atomic(args.out) as temporary:
         work = [(args.labels / f"{n}.npz", temporary / n, rule, summary["key"]) for n in names]

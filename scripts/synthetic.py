@@ -1,23 +1,36 @@
-"""Write the synthetic data set of a benchmark row that has `generate:`, in DAVIS-2017's layout."""
+"""Write the synthetic data set of a row that has `generate:`: a benchmark in DAVIS-2017's layout, or videos for pretraining."""
 
 import argparse
 import shutil
 from pathlib import Path
 
-from corrbench.datasets.synthetic import write_davis
+from corrbench.datasets.synthetic import write_davis, write_videos
 from corrbench.errors import Refusal, run_program
+from corrbench.files import atomic
 from corrbench.provenance import ROOT
 from corrbench.rows import Rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--benchmark", default="synthetic-val", help="row of config/benchmarks/")
-    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with benchmarks/ rows")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--benchmark", default="synthetic-val", help="row of config/benchmarks/")
+    which.add_argument("--videos", help="row of config/datasets/ with `videos: {generate: ...}`")
+    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders of rows")
     parser.add_argument("--out", type=Path, required=True, help="root folder to write; replaced if it exists")
     args = parser.parse_args()
 
-    row = Rows([ROOT / "config", *args.rows], "benchmarks", "benchmark").get(args.benchmark, "--benchmark")
+    folders = [ROOT / "config", *args.rows]
+    if args.videos:
+        wanted = Rows(folders, "datasets", "dataset").get(args.videos, "--videos").get("videos", {}).get("generate")
+        if wanted is None:
+            raise Refusal(
+                f"{args.videos} is not synthetic", expected="a row with `generate:`", do="use --videos synthetic-videos"
+            )
+        with atomic(args.out) as temporary:
+            write_videos(temporary, **wanted)
+        return
+    row = Rows(folders, "benchmarks", "benchmark").get(args.benchmark, "--benchmark")
     if "generate" not in row:
         raise Refusal(
             f"{args.benchmark} is not synthetic",

@@ -62,7 +62,7 @@ class Davis:
             raise Refusal(
                 f"{self.root}: no such folder",
                 expected=f"the root of DAVIS-{self.year}",
-                do="set its path under `data:` in the config",
+                do="correct --root, or `data:` in the config",
             )
         if not self.image_set.is_file():
             raise Refusal(

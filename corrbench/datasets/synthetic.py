@@ -98,6 +98,23 @@ def sequence_frames(seed: int, *, frames: int, height: int, width: int, objects:
     return out
 
 
+def write_videos(
+    root: Path, *, videos: int, frames: int, height: int, width: int, seed: int = 0, fps: float = 24
+) -> None:
+    """Write ``video00.mp4``, ... of moving textures below `root`, for pretraining."""
+    root.mkdir(parents=True, exist_ok=True)
+    with Progress("synthetic videos", videos, unit="video") as bar:
+        for i in range(videos):
+            path = root / f"video{i:02d}.mp4"
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+            for image, _ in sequence_frames(
+                1000 + seed + i, frames=frames, height=height, width=width, objects=1 + i % 3
+            ):
+                writer.write(image)
+            writer.release()
+            bar.advance(note=path.name)
+
+
 def write_davis(
     root: Path, names: list[str], *, split: str, frames: int, height: int, width: int, seed: int = 0
 ) -> None:

@@ -30,12 +30,15 @@ class ResNetHR(nn.Module):
         self.pos_embed1 = nn.Parameter(torch.zeros(1, 64, 128, 128)) if position_map else None
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.post_convolution(self.trunk(images))
+
+    def trunk(self, images: Tensor) -> Tensor:
+        """layer4's map, ``[B, 256, ceil(H/4), ceil(W/4)]``."""
         x = self.relu(self.bn1(self.conv1(images)))
         if self.pos_embed1 is not None:
             size = x.shape[2:]
             x = x + nn.functional.interpolate(self.pos_embed1, size=size, mode="bicubic", align_corners=False)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.post_convolution(x)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
     def load_weights(self, state_dict: dict[str, Tensor], extra: dict[str, Tensor]) -> None:
         """Load canonical weights strictly; of `extra` the output convolution and the position map are used."""

@@ -143,12 +143,14 @@ def evaluate(davis: Davis, masks: Path, *, single_object: bool = False, workers:
     ids, or shows an id that the first annotation does not have. Nothing is scored then.
     """
     arguments = [(davis, name, masks, single_object) for name in davis.sequences]
+    if not masks.is_dir():
+        raise Refusal(f"{masks}: no such folder", expected="masks as <sequence>/<frame>.png", do="correct the path")
     missing = [name for name in davis.sequences if not (masks / name).is_dir()]
     if missing:
         raise Refusal(
-            f"{masks}: no masks for {', '.join(missing)}",
+            f"{masks}: no masks for {few(missing)}",
             expected="a folder for every sequence",
-            do="run the propagate and postprocess stages for them",
+            do="add them, or score a part of the split (`subsets` in a config, --subset by hand)",
         )
     results: list[ObjectScores] = []
     total = len(arguments)

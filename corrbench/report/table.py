@@ -55,7 +55,7 @@ def load_results(config: Config) -> dict[tuple[str, str], dict[str, Any]]:
         raise Refusal(
             f"results that do not belong to this config:\n    {lines}",
             expected="results made by the settings, weights, data and code of now",
-            do=f"snakemake --forcerun {' '.join(str(path) for path, _ in stale)} -- {config.results}/table.csv",
+            do=f"your snakemake command with  --forcerun {' '.join(str(path) for path, _ in stale)} --  before the target",
         )
     return results
 

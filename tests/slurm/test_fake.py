@@ -27,7 +27,7 @@ def test_the_literal_command(tmp_path):
         "PATH": f"{commands}:{os.environ['PATH']}",
         "CORRBENCH_SLURM_PARTITION": "long",
         "CORRBENCH_SLURM_ACCOUNT": "vision",
-        "CORRBENCH_SLURM_GPU_PARTITION": "gpus",
+        "CORRBENCH_SLURM_GPU_PARTITION": "gpus",  # for jobs with a GPU; device: cpu has none
         "CORRBENCH_SLURM_JOBS": "2",
     }
     faster = ["--slurm-init-seconds-before-status-checks", "1", "--max-status-checks-per-second", "1"]
@@ -44,6 +44,5 @@ def test_the_literal_command(tmp_path):
     assert not submitted & {"rule_table", "rule_report", "rule_random_weights"}, "these run beside the controller"
     for call in calls:
         asked = " ".join(call["others"])
-        partition = "gpus" if "rule_propagate" in call["comment"] else "long"
-        assert f"-p {partition}" in asked.replace("'", "") and "-A vision" in asked.replace("'", ""), asked
+        assert "-p long" in asked.replace("'", "") and "-A vision" in asked.replace("'", ""), asked
         assert "--mem" in asked and "-t " in asked and "--requeue" in asked, asked

@@ -30,6 +30,16 @@ ON_CLUSTER = "CORRBENCH_CLUSTER" in os.environ
 AUTO = 1 if ON_CLUSTER else min(gpu_count(), 1)
 GPUS = {"auto": AUTO, "cuda": 1, "cpu": 0}[CONFIG.values["device"]]
 DEVICE = "cuda" if GPUS else "cpu"
+# where jobs with a GPU go, of the variables that slurm/config.yaml lists
+GPU_VARIABLES = {
+    "slurm_partition": "CORRBENCH_SLURM_GPU_PARTITION",
+    "gpu_model": "CORRBENCH_SLURM_GPU_MODEL",
+}
+GPU_PLACE = {
+    resource: os.environ[name]
+    for resource, name in GPU_VARIABLES.items()
+    if ON_CLUSTER and GPUS and os.environ.get(name)
+}
 
 ALL = [b["name"] for b in CONFIG.all_benchmarks()]
 SHARDS = {b: k for b, k in CONFIG.values["shards"].items() if b in ALL and k > 1}

@@ -22,6 +22,7 @@ rule propagate:
         "../../envs/corrbench.yaml"
     threads: 4
     resources:
+        **GPU_PLACE,
         gpu=GPUS,
         mem_mb=lambda w, attempt: 6000 * attempt,
         runtime=lambda w, attempt: 240 * attempt,

@@ -1,0 +1,171 @@
+"""CRW, contrastive random walk (ajabri/videowalk code/{train,model,resnet}.py, utils/augs.py; pretraining.md 1.1).
+
+Where this departs: a clip that cannot be read is replaced with the run's own random numbers; the backward edge mask may be
+drawn on its own (`edge_dropout: independent`), the default writes into the shared affinity as the reference does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from corrbench.datasets.videos import Index, Reader, Video
+from corrbench.errors import Refusal
+from corrbench.pretraining import augment
+from corrbench.pretraining.method import Method
+from corrbench.pretraining.networks import Trunk
+
+DROPPED = -1e20
+EPS = 1e-20
+
+
+@dataclass(frozen=True)
+class Options:
+    """Figures of the method; the defaults are the published command's."""
+
+    clip: int = 4
+    """Frames of a clip; at least 3."""
+    fps: float = 8.0
+    """Rate at which a clip's frames are taken; without a known rate of the video, a gap of as many frames."""
+    clips_per_video: int = 5
+    image: int = 256
+    patch: int = 64
+    stride: int = 32
+    temperature: float = 0.05
+    dropout: float = 0.1
+    edge_dropout: str = "shared"
+    """`shared`: an edge dropped forward is dropped backward too (19 % in all); `independent`: 10 % each way."""
+    bn_clips: int | None = None
+    """Clips per batch-norm batch within a process; 10 is what each of the author's two GPUs saw. None: all together."""
+
+    def __post_init__(self) -> None:
+        if self.clip < 3:
+            raise Refusal(
+                f"clip: {self.clip}", expected="at least 3: two frames make no palindrome", do="use longer clips"
+            )
+        if self.edge_dropout not in ("shared", "independent"):
+            raise Refusal(f"edge_dropout: {self.edge_dropout!r}", expected="shared or independent", do="correct it")
+
+
+def walk(
+    q: Tensor,
+    *,
+    temperature: float,
+    dropout: float,
+    independent: bool = False,
+    generator: torch.Generator | None = None,
+) -> list[Tensor]:
+    """Loss of every palindrome walk. `q`: unit nodes ``[B, C, T, N]``; returns T - 2 scalars, each near ln N untrained.
+
+    Edges are dropped by writing into one affinity matrix that both directions share, so the backward walk misses the
+    forward walk's edges too; `independent` gives each direction its own mask (code/model.py; pretraining.md 1.1).
+    """
+    affinity = torch.einsum("bctn,bctm->btnm", q[:, :, :-1], q[:, :, 1:])  # [B, T-1, N, N]
+    forward_mask = _edges(affinity, dropout, generator)
+    backward_mask = _edges(affinity, dropout, generator)
+    forward = affinity.masked_fill(forward_mask, DROPPED)
+    backward = (affinity if independent else forward).transpose(2, 3).masked_fill(backward_mask, DROPPED)
+    there = torch.softmax(forward / temperature, dim=-1)
+    back = torch.softmax(backward / temperature, dim=-1)
+    batch, hops, nodes, _ = affinity.shape
+    target = torch.arange(nodes, device=q.device).repeat(batch)
+    losses, out, home = [], there[:, 0], back[:, 0]
+    for i in range(1, hops):  # the one-hop cycle is never used
+        out, home = out @ there[:, i], back[:, i] @ home
+        losses.append(nn.functional.cross_entropy(torch.log(out @ home + EPS).flatten(0, 1), target))
+    return losses
+
+
+def _edges(affinity: Tensor, share: float, generator: torch.Generator | None) -> Tensor:
+    drawn = torch.rand(affinity.shape, generator=generator, device=generator.device if generator else affinity.device)
+    return (drawn < share).to(affinity.device)
+
+
+class Model(Method):
+    """Encoder, one linear layer, and the walk."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.options = options
+        self.encoder = nn.Module()
+        self.encoder.model = Trunk("resnet18", strides=(1, 2, 1, 1), padding="reflect")
+        self.selfsim_fc = nn.Sequential(nn.Linear(512, 128))
+
+    def nodes(self, patches: Tensor) -> Tensor:
+        """``[B, T, N, 3, h, w]`` uint8 to unit vectors ``[B, C, T, N]``."""
+        batch, frames, count = patches.shape[:3]
+        pixels = augment.normalise(patches.flatten(0, 2), augment.CIFAR_MEAN, augment.CIFAR_STD)
+        per = (self.options.bn_clips or batch) * frames * count
+        maps = [self.encoder.model(part) for part in pixels.split(per)]  # type: ignore[operator]
+        nodes = self.selfsim_fc(torch.cat([m.mean((2, 3)) for m in maps]))
+        nodes = nn.functional.normalize(nodes.float(), dim=1)
+        return nodes.view(batch, frames, count, -1).permute(0, 3, 1, 2)
+
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        q, o = self.nodes(batch["patches"]), self.options
+        with torch.autocast(q.device.type, enabled=False):  # -1e20 / temperature overflows half precision
+            independent = o.edge_dropout == "independent"
+            cycles = walk(q, temperature=o.temperature, dropout=o.dropout, independent=independent, generator=generator)
+        parts = {f"cycle{i + 1}": c.detach() for i, c in enumerate(cycles)}
+        return {"loss": torch.stack(cycles).mean(), **parts}
+
+    def checkpoint(self) -> dict[str, Any]:
+        """As the reference's ``model_<epoch>.pth``."""
+        return {"model": self.state_dict()}
+
+
+class Source:
+    """Clips at a fixed rate, at most a few per video and epoch, cut into grids of patches."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def epoch(self, index: Index, rng: Generator) -> NDArray[np.int64]:
+        """Rows (video, first resampled frame): a random subset of the clips of every video, shuffled."""
+        rows = []
+        for i, video in enumerate(index.videos):
+            starts = self._clips(video)
+            chosen = rng.permutation(starts)[: self.options.clips_per_video]
+            rows += [(i, start) for start in chosen]
+        found = np.array(rows, np.int64).reshape(-1, 2)
+        return found[rng.permutation(len(found))]
+
+    def _clips(self, video: Video) -> int:
+        if video.fps:
+            return max(int(video.frames / video.fps * self.options.fps) - self.options.clip + 1, 0)
+        return max(video.frames - self.options.clip + 1, 0)
+
+    def frames(self, video: Video, start: int) -> list[int]:
+        """Numbers of a clip's frames: floor(i * fps / rate) (torchvision VideoClips); without fps a gap that fits."""
+        o = self.options
+        if video.fps:
+            step = video.fps / o.fps
+            if step.is_integer():
+                return [int(i * step) for i in range(start, start + o.clip)]
+            return [min(int(i * step), video.frames - 1) for i in range(start, start + o.clip)]
+        gap = max(min(int(o.fps), (video.frames - 1 - start) // (o.clip - 1)), 1)
+        return [min(start + gap * i, video.frames - 1) for i in range(o.clip)]
+
+    def load(self, reader: Reader, sample: NDArray[np.int64], rng: Generator) -> dict[str, Tensor]:
+        """patches ``[T, N, 3, patch, patch]`` uint8."""
+        number, start = int(sample[0]), int(sample[1])
+        frames = reader.read(number, self.frames(reader.index.videos[number], start))
+        return {"patches": torch.stack([self._patches(frame, rng) for frame in frames])}
+
+    def _patches(self, frame: NDArray[np.uint8], rng: Generator) -> Tensor:
+        o = self.options
+        image = augment.to_pil(frame)
+        box = augment.random_box(rng, image.width, image.height, (0.8, 0.95), (0.7, 1.3))
+        image = augment.crop_pil(image, box, o.image)
+        patches = []
+        for top in range(0, o.image - o.patch + 1, o.stride):
+            for left in range(0, o.image - o.patch + 1, o.stride):
+                x, y, w, h = augment.random_box(rng, o.patch, o.patch, (0.7, 0.9), (3 / 4, 4 / 3))
+                patches.append(augment.as_tensor(augment.crop_pil(image, (left + x, top + y, w, h), o.patch)))
+        return torch.stack(patches)

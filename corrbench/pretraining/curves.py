@@ -1,0 +1,61 @@
+"""``log.jsonl`` as a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from corrbench.files import atomic
+
+NOT_LOSSES = ("step", "lr", "gradient", "seconds", "waited", "samples_per_second", "replaced")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log, in order."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def waiting_share(lines: list[dict[str, Any]]) -> float:
+    """Share of the time in which a run waited for data; the first step, in which workers start, left out."""
+    rest = lines[1:] or lines
+    return sum(line["waited"] for line in rest) / max(sum(line["seconds"] for line in rest), 1e-9)
+
+
+def plot_curves(lines: list[dict[str, Any]], path: Path, title: str) -> None:
+    """Loss and its parts, learning rate and gradient, speed."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    step = np.array([line["step"] for line in lines])
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
+    for name in (k for k in lines[0] if k not in NOT_LOSSES):
+        values = np.array([line[name] for line in lines])
+        width = max(len(values) // 50, 1)
+        smooth = np.convolve(values, np.ones(width) / width, "valid")
+        (drawn,) = left.plot(
+            step[width - 1 :],
+            smooth,
+            label=name,
+            lw=2 if name == "loss" else 1.2,
+            marker="o" if len(step) < 30 else None,
+            ms=3,
+        )
+        if width > 1:
+            left.plot(step, values, color=drawn.get_color(), alpha=0.2, lw=0.7)
+    left.set(xlabel="step", title=title)
+    left.legend(frameon=False, fontsize=8)
+    middle.plot(step, [line["lr"] for line in lines], color="tab:green", label="learning rate")
+    middle.set(xlabel="step", ylabel="learning rate")
+    other = middle.twinx()
+    other.plot(step, [line["gradient"] for line in lines], color="tab:grey", lw=0.8, label="norm of the gradient")
+    other.set(yscale="log", ylabel="norm of the gradient")
+    right.plot(step, [line["samples_per_second"] for line in lines], color="tab:purple")
+    right.set(xlabel="step", ylabel="samples/s", ylim=(0, None), title=f"waiting for data: {waiting_share(lines):.0%}")
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,33 @@
+"""What the loop asks of a method's `Model`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from corrbench.errors import Refusal
+
+
+class Method(nn.Module):
+    """A network with its loss. A method's file has one as `Model`, its figures as `Options`, its samples as `Source`."""
+
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """`loss` (a scalar with gradient) and figures for the log, of a collated batch. All draws come from `generator`."""
+        raise NotImplementedError
+
+    def checkpoint(self) -> dict[str, Any]:
+        """The finished network as the reference's code saves it; goes through the same converter as released files."""
+        raise NotImplementedError
+
+    def before_step(self, step: int, total: int) -> None:
+        """Slow copies move here, before the forward pass."""
+
+    def after_step(self) -> None:
+        """Queues are filled here, after the optimiser."""
+
+    def load_init(self, raw: Mapping[str, Any]) -> None:
+        """Start from another recipe's checkpoint."""
+        raise Refusal(f"{type(self).__module__} cannot start from another recipe", do="remove `init:` from the recipe")

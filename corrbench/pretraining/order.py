@@ -1,0 +1,125 @@
+"""Which samples a step sees: a pure function of seed, epoch and step, so that a resumed run needs no sampler state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from corrbench.datasets.videos import Index, Reader
+from corrbench.errors import Refusal
+
+Samples = NDArray[np.int64]
+"""``[n, k]``: video, then whatever the method needs (frame numbers)."""
+TRIES = 5
+"""Other samples tried in place of one that cannot be read."""
+
+
+class SampleSource(Protocol):
+    """What a method file offers as `Source`: lists of samples, and one sample as tensors."""
+
+    def epoch(self, index: Index, rng: Generator) -> Samples:
+        """The samples of one epoch, in order."""
+
+    def load(self, reader: Reader, sample: NDArray[np.int64], rng: Generator) -> dict[str, Tensor]:
+        """One sample, augmented."""
+
+
+def stream(*numbers: int) -> Generator:
+    """An independent generator for (purpose, seed, epoch, position, ...)."""
+    return np.random.default_rng(np.random.SeedSequence(list(numbers)))
+
+
+ORDER, LOAD, STEP = 0, 1, 2
+"""Purposes of streams."""
+
+
+class Order:
+    """Epoch lists of one run: all as long as the first one, so that every epoch has the same number of steps."""
+
+    def __init__(self, source: SampleSource, index: Index, seed: int, batch: int, *, drop_last: bool) -> None:
+        self.source, self.index, self.seed, self.batch = source, index, seed, batch
+        self._cache: tuple[int, Samples] | None = None
+        self.length = len(source.epoch(index, stream(ORDER, seed, 0)))
+        self.steps = self.length // batch if drop_last else -(-self.length // batch)
+        if not self.steps:
+            raise Refusal(
+                f"{self.length} samples in an epoch of {len(index.videos)} videos",
+                expected=f"at least one batch of {batch}",
+                do="use more videos, or a smaller batch",
+            )
+
+    def samples(self, epoch: int) -> Samples:
+        """The list of one epoch; a shorter list repeats its beginning, a longer one is cut."""
+        if self._cache is None or self._cache[0] != epoch:
+            found = self.source.epoch(self.index, stream(ORDER, self.seed, epoch))
+            self._cache = epoch, np.resize(found, (self.length, found.shape[1]))
+        return self._cache[1]
+
+    def positions(self, step: int, rank: int, world: int) -> list[tuple[int, int]]:
+        """(epoch, position) of the samples of one process in one step: its contiguous share of the batch."""
+        epoch, inside = divmod(step, self.steps)
+        first = inside * self.batch
+        count = min(self.batch, self.length - first) // world  # the last batch may be smaller
+        return [(epoch, first + rank * count + i) for i in range(count)]
+
+
+class StepData(Dataset[dict[str, Tensor]]):
+    """Samples by (epoch, position); the random numbers of a sample depend on nothing else."""
+
+    def __init__(self, order: Order, reader: Reader) -> None:
+        self.order, self.reader = order, reader
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        epoch, position = key
+        rng = stream(LOAD, self.order.seed, epoch, position)
+        samples = self.order.samples(epoch)
+        refused: Refusal | None = None
+        for replaced in range(TRIES):
+            sample = samples[position if not replaced else int(rng.integers(len(samples)))]
+            try:
+                loaded = self.order.source.load(self.reader, sample, rng)
+                return {**loaded, "replaced": torch.tensor(replaced)}
+            except Refusal as refusal:  # one bad file must not end a run of days; the log counts them
+                refused = refusal
+        raise Refusal(f"{TRIES} samples in a row cannot be read; the last: {refused}", do="check the data set")
+
+
+class Steps:
+    """Batches of keys of one process, from one step to another."""
+
+    def __init__(self, order: Order, first: int, end: int, rank: int, world: int) -> None:
+        self.order, self.first, self.end, self.rank, self.world = order, first, end, rank, world
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for step in range(self.first, self.end):
+            yield self.order.positions(step, self.rank, self.world)
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+
+def loader(data: StepData, steps: Steps, workers: int, *, pin: bool) -> DataLoader[dict[str, Tensor]]:
+    """One loader for the whole run: its workers never restart between epochs."""
+    more: dict[str, Any] = {"multiprocessing_context": "forkserver", "prefetch_factor": 4} if workers else {}
+    return DataLoader(
+        data, batch_sampler=steps, num_workers=workers, pin_memory=pin, collate_fn=collate, worker_init_fn=_one_thread, **more
+    )  # fmt: skip
+
+
+def collate(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Samples as a batch."""
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+
+def _one_thread(worker: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)

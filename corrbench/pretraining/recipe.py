@@ -1,0 +1,90 @@
+"""A recipe: everything that decides a pretraining run, from a row of ``config/recipes/`` and a tier."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from types import ModuleType
+from typing import Any
+
+from corrbench.errors import Refusal, nearest
+from corrbench.files import digest
+from corrbench.rows import merge, validate
+
+TIERS = ("smoke", "short", "paper")
+PRETRAINED = re.compile(r"(smoke|short|paper)(?:-seed(\d+))?$")
+"""Names of weights that a recipe makes: ``short`` is seed 0, ``short-seed1`` seed 1."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One recipe at one tier."""
+
+    name: str
+    tier: str
+    method: str
+    """Module of ``corrbench/pretraining/``."""
+    data: str
+    """Row of ``config/datasets/``."""
+    batch: int
+    """Samples per step over all processes."""
+    epochs: int
+    steps: int | None
+    """Stop after so many steps; None: after `epochs`."""
+    drop_last: bool
+    optimizer: dict[str, Any]
+    """kind (adam, sgd), lr, weight_decay, momentum."""
+    schedule: dict[str, Any]
+    """kind (constant, cosine, steps, samples) and its figures."""
+    batchnorm: str
+    """`process`: statistics of each process; `sync`: of the whole batch."""
+    precision: str
+    """`float32`, or `bf16`: autocast of the networks; affinities and losses stay float32."""
+    init: str | None
+    """Recipe whose result this one starts from."""
+    options: dict[str, Any]
+    """Figures of the method, checked by its `Options`."""
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], tier: str) -> Recipe:
+        """The recipe of a row at a tier: `smoke` and `short` replace what stands under `tiers:`, `paper` replaces nothing."""
+        changes = row.get("tiers", {}).get(tier, {})
+        merged = merge({k: v for k, v in row.items() if k != "tiers"}, changes)
+        validate(merged, "recipe", f"recipe {row['name']}, tier {tier}")
+        merged = {k: v for k, v in merged.items() if k in {f.name for f in fields(cls)}}
+        return cls(**{**merged, "tier": tier})
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Recipe:
+        """What `settings` gave."""
+        return cls(**settings)
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides the run, as plain data."""
+        return asdict(self)
+
+    @property
+    def hash(self) -> str:
+        """12 hex digits over `settings`."""
+        return digest(self.settings())
+
+    @property
+    def module(self) -> ModuleType:
+        """The method's file; imported by name so that one method's code is no part of another's version."""
+        return importlib.import_module(f"corrbench.pretraining.{self.method}")
+
+
+def options_of(kind: type, values: Mapping[str, Any], where: str) -> Any:
+    """A method's `Options` from a recipe. Raises Refusal for an unknown or missing option."""
+    known = [f.name for f in fields(kind)]
+    for name in values:
+        if name not in known:
+            raise Refusal(f"{where}: unknown option {name!r}", expected=nearest(name, known), do="correct or remove it")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise Refusal(
+            f"{where}: {error}", expected=f"the options {', '.join(known)}", do="add what is missing"
+        ) from error

@@ -1,0 +1,62 @@
+"""Frame folders and an index table from videos; or the index of frame folders or videos that stay where they are.
+
+python -m scripts.frames --data kinetics400 --root /data/kinetics --out frames       # extract, short side 256
+python -m scripts.frames --data youtube-vos --root /data/YouTube-VOS --out index     # frame folders: only the index
+Finished folders are kept, so an interrupted call goes on. Videos that cannot be read are listed in skipped.csv.
+"""
+
+import argparse
+import csv
+import json
+import os
+from pathlib import Path
+
+from corrbench.datasets.videos import Reader, build_index, write_ytvos_csv
+from corrbench.errors import Refusal, run_program
+from corrbench.files import atomic
+from corrbench.provenance import ROOT
+from corrbench.rows import Rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--data", help="row of config/datasets/ with `videos:`")
+    which.add_argument("--settings", help="JSON of the row's `videos:` (used by the workflow)")
+    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with datasets/ rows")
+    parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
+    parser.add_argument("--out", type=Path, required=True, help="folder for index.csv, skipped.csv and frame folders")
+    parser.add_argument("--most-skipped", type=float, default=0.05, help="largest share of unreadable videos")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads")
+    args = parser.parse_args()
+
+    if args.settings:
+        videos = json.loads(args.settings)
+    else:
+        row = Rows([ROOT / "config", *args.rows], "datasets", "dataset").get(args.data, "--data")
+        if "videos" not in row:
+            raise Refusal(
+                f"{args.data} is no data set of videos",
+                expected="a row with `videos:`",
+                do="see workflow/schemas/dataset.schema.yaml",
+            )
+        videos = row["videos"]
+    extract = videos["kind"] == "videos" and videos["extract"]
+    index, skipped = build_index(
+        args.root, videos["files"], videos["kind"], out=args.out if extract else None, short_side=videos["short_side"],
+        fps=videos["fps"], most_skipped=args.most_skipped, workers=args.workers,
+    )  # fmt: skip
+    with atomic(args.out / "skipped.csv") as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file).writerows([("video", "reason"), *skipped])
+    if videos["kind"] == "frames" and all(Path(v.video).name.isascii() for v in index.videos):
+        reader = Reader(args.root, index, "frames")
+        write_ytvos_csv(index, reader.root, args.out / "ytvos.csv")
+    index.write(args.out / "index.csv")  # last: its presence says that all is there
+    frames = sum(v.frames for v in index.videos)
+    print(f"{len(index.videos)} videos, {frames} frames, {len(skipped)} skipped, fingerprint {index.fingerprint}")
+    for name, reason in skipped[:20]:
+        print(f"  skipped {name}: {reason}")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,98 @@
+"""Pretrain one recipe at one tier; goes on where an interrupted run saved.
+
+python -m scripts.pretrain --recipe crw --tier short --data frames/index.csv --root frames --out runs/crw
+torchrun --nproc-per-node 2 -m scripts.pretrain ...      (several GPUs)
+The folder gets checkpoint.pth (as the reference's code writes it), recipe.json, log.jsonl, curves.png and, until then,
+last.pt. SIGTERM and SIGUSR1 save and exit with status 75.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from corrbench.datasets.videos import Index, Reader
+from corrbench.errors import run_program
+from corrbench.files import atomic, file_hash, write_json
+from corrbench.pretraining.cost import cost_lines
+from corrbench.pretraining.curves import plot_curves, read_log, waiting_share
+from corrbench.pretraining.loop import STOPPED, Pace, Run, Stopped
+from corrbench.pretraining.processes import Processes
+from corrbench.pretraining.recipe import TIERS, Recipe
+from corrbench.propagation.run import pick_device
+from corrbench.provenance import ROOT, code_version, device_name, libraries
+from corrbench.rows import Rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--recipe", help="row of config/recipes/")
+    which.add_argument("--settings", help="JSON of the recipe at its tier (used by the workflow)")
+    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with recipes/ rows")
+    parser.add_argument("--tier", choices=TIERS, default="smoke")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=Path, required=True, help="index.csv of scripts/frames.py")
+    parser.add_argument("--root", type=Path, required=True, help="folder of the indexed videos or frame folders")
+    parser.add_argument("--kind", choices=("frames", "videos"), default="frames", help="what the index lists")
+    parser.add_argument("--init", type=Path, help="checkpoint.pth of the recipe that this one starts from")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, help="CPU threads of the network")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load data, for each training process")
+    parser.add_argument("--save-minutes", type=float, default=10, help="time between saves")
+    parser.add_argument("--save-steps", type=int, help="steps between saves, besides")
+    parser.add_argument("--log-steps", type=int, default=1, help="steps between lines of the log")
+    parser.add_argument("--tensorboard", action="store_true", help="write event files too")
+    parser.add_argument("--cost", action="store_true", help="print what the run would cost, and stop")
+    args = parser.parse_args()
+
+    if args.settings:
+        recipe = Recipe.from_settings(json.loads(args.settings))
+    else:
+        recipe = Recipe.from_row(
+            Rows([ROOT / "config", *args.rows], "recipes", "recipe").get(args.recipe, "--recipe"), args.tier
+        )
+    code = "+".join(code_version(s) for s in ("scripts/pretrain.py", f"corrbench/pretraining/{recipe.method}.py"))
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    processes = Processes.start(pick_device(args.device))
+    reader = Reader(args.root, Index.read(args.data), args.kind)
+    identity = {
+        "recipe": recipe.settings(), "seed": args.seed, "data": reader.index.fingerprint, "code": code,
+        "init": file_hash(args.init) if args.init else None,
+    }  # fmt: skip
+    args.out.mkdir(parents=True, exist_ok=True)
+    run = Run(recipe, args.seed, reader, args.out, processes, identity=identity)
+    run.start(args.init)
+    if processes.world == 1:
+        print("\n".join(cost_lines(run, args.workers)), flush=True)
+    if args.cost:
+        return
+    pace = Pace(args.workers, args.save_minutes, args.save_steps, args.log_steps, args.tensorboard)
+    try:
+        run.train(pace)
+    except Stopped as stopped:
+        print(stopped, flush=True)
+        processes.end()
+        sys.exit(STOPPED)
+    if processes.first:
+        lines = read_log(args.out / "log.jsonl")
+        plot_curves(lines, args.out / "curves.png", f"{recipe.name}, {recipe.tier}, seed {args.seed}")
+        with atomic(args.out / "checkpoint.pth") as temporary:
+            torch.save(run.model.checkpoint(), temporary)
+        write_json(args.out / "recipe.json", {
+            **identity, "hash": recipe.hash, "steps": run.total, "processes": processes.world, "device": device_name(processes.device),
+            "libraries": libraries(), "loss": lines[-1]["loss"], "waiting_share": waiting_share(lines),
+            "videos": len(reader.index.videos), "replaced": sum(line["replaced"] for line in lines),
+        })  # fmt: skip
+        print(
+            f"{run.total} steps, loss {lines[0]['loss']:.4f} -> {lines[-1]['loss']:.4f}, waiting for data {waiting_share(lines):.0%}"
+        )
+    processes.end()
+
+
+if __name__ == "__main__":
+    run_program(main)
