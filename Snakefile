@@ -30,6 +30,7 @@ report: "workflow/report/workflow.rst"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
+include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/weights.smk"
 include: "workflow/rules/propagation.smk"
 include: "workflow/rules/report.smk"

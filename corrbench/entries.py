@@ -18,6 +18,7 @@ from corrbench.datasets.benchmark import benchmark_label, benchmark_settings, me
 from corrbench.datasets.source import archives_for, how_to_get
 from corrbench.errors import Refusal, nearest
 from corrbench.files import digest
+from corrbench.pretraining.recipe import PRETRAINED, TIERS, Recipe
 from corrbench.propagation.protocol import Protocol
 from corrbench.provenance import ROOT
 from corrbench.rows import Rows, read_yaml, validate
@@ -31,13 +32,19 @@ class WeightsId:
 
     method: str
     source: str
-    """`released`, `random`, `random<seed>`, or a name of `files:` in the config."""
+    """`released`, `random`, `random<seed>`, a tier (`smoke`, `short-seed1`), or a name of `files:` in the config."""
 
     @property
     def seed(self) -> int | None:
         """Seed of random weights; None for others."""
         found = RANDOM.match(self.source)
         return int(found[1] or 0) if found else None
+
+    @property
+    def tier(self) -> tuple[str, int] | None:
+        """Tier and seed of pretrained weights; None for others."""
+        found = PRETRAINED.match(self.source)
+        return (found[1], int(found[2] or 0)) if found else None
 
     @property
     def path(self) -> str:
@@ -62,6 +69,12 @@ class Entry:
     def id(self) -> str:
         """``<method>.<weights>.<protocol>``."""
         return f"{self.method['name']}.{self.source}.{self.protocol.name}"
+
+    @property
+    def tier(self) -> str | None:
+        """Tier and seed of pretrained weights as tables show them: ``paper``, ``short (seed 1)``."""
+        found = PRETRAINED.match(self.source)
+        return None if found is None else found[1] + (f" (seed {found[2]})" if found[2] else "")
 
     @property
     def key(self) -> tuple[str, str]:
@@ -104,6 +117,7 @@ class Config:
         self.protocols = Rows(folders, "protocols", "protocol")
         self.benchmarks = Rows(folders, "benchmarks", "benchmark")
         self.datasets = Rows(folders, "datasets", "dataset")
+        self.recipes = Rows(folders, "recipes", "recipe")
         for key in self.values["data"]:
             if key not in (known := ["synthetic", *self.datasets]):
                 raise Refusal(
@@ -181,6 +195,10 @@ class Config:
             path = self.checkpoint_path(weights)
             if weights.source in self.values["files"] and path is not None and not path.is_file():
                 raise Refusal(f"files.{weights.source}: no file {path}", expected="a checkpoint", do="correct the path")
+        for recipe in self.all_recipes():
+            root = self.video_root(recipe.data)
+            if not self.are_videos_generated(recipe.data) and not root.is_dir():
+                raise Refusal(f"data.{recipe.data}: no folder {root}", expected="its root", do="correct the path")
         for benchmark in self.all_benchmarks():
             root = self.data_root(benchmark)
             made = self.is_generated(benchmark) or self.is_downloaded(benchmark)
@@ -217,7 +235,53 @@ class Config:
         if weights.source == "released":
             row = self.methods.get(weights.method, "weights")
             return self.results / "downloads" / weights.method / row["released"]["file"]
+        if weights.tier is not None:
+            recipe = self.methods.get(weights.method, "weights")["recipe"]
+            return self.run_folder(recipe, *weights.tier) / "checkpoint.pth"
         return None
+
+    def run_folder(self, recipe: str, tier: str, seed: int) -> Path:
+        """Where a recipe is trained."""
+        return self.results / "pretrain" / recipe / f"{tier}-seed{seed}"
+
+    def recipe(self, name: str, tier: str) -> Recipe:
+        """A recipe at a tier."""
+        return Recipe.from_row(self.recipes.get(name, "recipe"), tier)
+
+    def all_recipes(self) -> list[Recipe]:
+        """Every recipe that some entry needs, those that it starts from included, once."""
+        found: dict[tuple[str, str], Recipe] = {}
+        for weights in self.all_weights():
+            if weights.tier is not None:
+                name, tier = self.methods.get(weights.method, "weights")["recipe"], weights.tier[0]
+                while name is not None and (name, tier) not in found:
+                    found[name, tier] = self.recipe(name, tier)
+                    name = found[name, tier].init
+        return list(found.values())
+
+    def video_root(self, dataset: str) -> Path:
+        """Root of a data set of videos."""
+        row = self.datasets.get(dataset, "recipe: data")
+        if self.are_videos_generated(dataset):
+            return self.results / "data" / dataset
+        if dataset not in self.values["data"] or self.values["data"][dataset] == "download":
+            raise Refusal(
+                f"pretraining needs data.{dataset}",
+                expected=f"`data: {{{dataset}: /path}}` in the config, the root of {row['title']}",
+                do=how_to_get(row),
+            )
+        return Path(self.values["data"][dataset])
+
+    def are_videos_generated(self, dataset: str) -> bool:
+        """True if the workflow makes these videos."""
+        row = self.datasets.get(dataset, "recipe: data")
+        if "videos" not in row:
+            raise Refusal(
+                f"{dataset} is no data set of videos",
+                expected="a row with `videos:`",
+                do="correct `data:` of the recipe",
+            )
+        return "generate" in row["videos"] and dataset not in self.values["data"]
 
     def all_weights(self) -> list[WeightsId]:
         """Every weights file that some entry needs, once."""
@@ -279,14 +343,14 @@ class Config:
                 )
             return ()
         for name in self.values["files"]:
-            if name in ("released", "none", "own") or RANDOM.match(name):
+            if name in ("released", "none", "own") or RANDOM.match(name) or PRETRAINED.match(name):
                 raise Refusal(
                     f"files: a checkpoint named {name!r}",
                     expected="a name that means nothing else in `weights:`",
                     do="rename it",
                 )
-        known = ["released", "random", *self.values["files"]]
-        if source not in known and not RANDOM.match(source):
+        known = ["released", "random", *TIERS, *self.values["files"]]
+        if source not in known and not RANDOM.match(source) and not PRETRAINED.match(source):
             raise Refusal(
                 f"{place}.weights: {source!r}",
                 expected=nearest(source, known),
@@ -298,6 +362,15 @@ class Config:
                 expected="released or random weights",
                 do="score the members one by one",
             )
+        if PRETRAINED.match(source):
+            rows = {member: self.methods.get(member, place) for member in members}
+            trained = [member for member, r in rows.items() if "recipe" in r]
+            if not trained:
+                raise Refusal(
+                    f"{place}: {row['name']} has no recipe", expected="`recipe:` in its row", do="correct the run"
+                )
+            # of a fusion the members without a recipe are the released ones, as in SFC
+            return tuple(WeightsId(member, source if member in trained else "released") for member in members)
         for member in members:
             if source == "released" and "released" not in self.methods.get(member, place):
                 raise Refusal(

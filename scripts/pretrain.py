@@ -20,9 +20,9 @@ from corrbench.pretraining.cost import cost_lines
 from corrbench.pretraining.curves import plot_curves, read_log, waiting_share
 from corrbench.pretraining.loop import STOPPED, Pace, Run, Stopped
 from corrbench.pretraining.processes import Processes
-from corrbench.pretraining.recipe import TIERS, Recipe
+from corrbench.pretraining.recipe import TIERS, Recipe, pretrain_code
 from corrbench.propagation.run import pick_device
-from corrbench.provenance import ROOT, code_version, device_name, libraries
+from corrbench.provenance import ROOT, device_name, libraries
 from corrbench.rows import Rows
 
 
@@ -55,7 +55,7 @@ def main() -> None:
         recipe = Recipe.from_row(
             Rows([ROOT / "config", *args.rows], "recipes", "recipe").get(args.recipe, "--recipe"), args.tier
         )
-    code = "+".join(code_version(s) for s in ("scripts/pretrain.py", f"corrbench/pretraining/{recipe.method}.py"))
+    code = pretrain_code(recipe.method)
     if args.threads:
         torch.set_num_threads(args.threads)
     processes = Processes.start(pick_device(args.device))
@@ -67,7 +67,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     run = Run(recipe, args.seed, reader, args.out, processes, identity=identity)
     run.start(args.init)
-    if processes.world == 1:
+    if processes.world == 1 and run.step < run.total:
         print("\n".join(cost_lines(run, args.workers)), flush=True)
     if args.cost:
         return

@@ -176,7 +176,7 @@ class Run:
         path = self.folder / f"not_finite.rank{self.processes.rank}.pt"
         with atomic(path) as temporary:
             torch.save({"step": self.step, "batch": batch, "model": self.model.state_dict()}, temporary)
-        figures = ", ".join(f"{name} {float(value):g}" for name, value in parts.items())
+        figures = ", ".join(f"{name} {float(value.detach()):g}" for name, value in parts.items())
         raise Refusal(
             f"step {self.step}: {figures}, norm of the gradient {float(norm):g}",
             expected="finite figures",

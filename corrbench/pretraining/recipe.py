@@ -11,6 +11,7 @@ from typing import Any
 
 from corrbench.errors import Refusal, nearest
 from corrbench.files import digest
+from corrbench.provenance import code_version
 from corrbench.rows import merge, validate
 
 TIERS = ("smoke", "short", "paper")
@@ -74,6 +75,11 @@ class Recipe:
     def module(self) -> ModuleType:
         """The method's file; imported by name so that one method's code is no part of another's version."""
         return importlib.import_module(f"corrbench.pretraining.{self.method}")
+
+
+def pretrain_code(method: str) -> str:
+    """Code version of a run: the program and the loop, then the method's file. Another method's code is no part of it."""
+    return "+".join(code_version(path) for path in ("scripts/pretrain.py", f"corrbench/pretraining/{method}.py"))
 
 
 def options_of(kind: type, values: Mapping[str, Any], where: str) -> Any:

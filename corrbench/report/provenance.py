@@ -29,6 +29,11 @@ def _row(config: Config, entry: Entry, result: Mapping[str, Any]) -> dict[str, A
         "protocol": {"name": entry.protocol.name, "hash": entry.protocol.hash, "settings": entry.protocol.settings()},
         "encoder": entry.encoder,
         "weights": [read_json(config.results / "weights" / w.path / "report.json") for w in entry.weights],
+        "pretraining": [
+            read_json(config.run_folder(config.methods.get(w.method, "weights")["recipe"], *w.tier) / "recipe.json")
+            for w in entry.weights
+            if w.tier is not None
+        ],
         "data": {
             "root": str(config.data_root(entry.benchmark)),
             "sequences": config.sequences(entry.benchmark),
@@ -60,8 +65,10 @@ def _config_again(config: Config, entry: Entry) -> dict[str, Any]:
     """The smallest config that makes this row alone."""
     values, name, key = config.values, entry.benchmark["name"], entry.benchmark["data"]
     again: dict[str, Any] = {"results": "results/again", "device": values["device"]}
-    if key in values["data"]:
-        again["data"] = {key: values["data"][key]}
+    recipes = [config.recipe(config.methods.get(w.method, "")["recipe"], w.tier[0]) for w in entry.weights if w.tier]
+    roots = {k: values["data"][k] for k in [key, *(r.data for r in recipes)] if k in values["data"]}
+    if roots:
+        again["data"] = roots
     if entry.source in values["files"]:
         again["files"] = {entry.source: values["files"][entry.source]}
     if name in values["subsets"]:
@@ -104,6 +111,11 @@ def explain(row: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"    warning: {warning}" for warning in weights.get("warnings") or [])
     if not row["weights"]:
         yield "  none: no network"
+    for made in row["pretraining"]:
+        recipe = made["recipe"]
+        yield f"\nPretraining: recipe {recipe['name']} ({made['hash']}), tier {recipe['tier']}, seed {made['seed']}"
+        yield f"  {made['steps']} steps on {made['videos']} videos ({recipe['data']}, {made['data']}), {made['processes']} process(es), {made['device']}, code {made['code']}"
+        yield from (f"  {line}" for line in _yaml(recipe["options"]))
     yield "\nData"
     yield f"  {row['data']['root']}, {len(row['data']['sequences'])} sequences"
     yield f"  images and first annotations {row['data']['inputs_fingerprint'][:12]}, all annotations {row['data']['annotations_fingerprint'][:12]}"

@@ -11,6 +11,7 @@ import pandas as pd
 from corrbench.entries import Config, Entry
 from corrbench.errors import Refusal
 from corrbench.files import file_hash, read_json
+from corrbench.pretraining.recipe import pretrain_code
 from corrbench.provenance import code_version
 from corrbench.report.targets import Target, read_targets, target_of
 from corrbench.workflow import content_version, data_files
@@ -67,6 +68,7 @@ def _why_stale(config: Config, entry: Entry, summary: dict[str, Any], scores: di
     inputs, annotations = (read_json(data / f"{kind}.json") for kind in ("inputs", "annotations"))
     checks = {
         "checkpoint, converted from another file": source_hashes(config, entry),
+        "pretraining": pretraining_identity(config, entry),
         "files of the data set": ([inputs["version"], annotations["version"]], data_versions(config, entry.benchmark)),
         "settings of propagation": (record["settings"], entry.propagate_settings()),
         "weights": (record["weights_sha256"], weights),
@@ -84,6 +86,19 @@ def _why_stale(config: Config, entry: Entry, summary: dict[str, Any], scores: di
             "code of the metric": (made["code"], code_version("scripts/evaluate.py")),
         }
     return ", ".join(name for name, (then, expected) in checks.items() if then != expected)
+
+
+def pretraining_identity(config: Config, entry: Entry) -> tuple[list[Any], list[Any]]:
+    """Recipe and code of the runs that an entry's weights come from, then and now."""
+    then, now = [], []
+    for weights in entry.weights:
+        if weights.tier is not None:
+            name = config.methods.get(weights.method, "weights")["recipe"]
+            made = read_json(config.run_folder(name, *weights.tier) / "recipe.json")
+            recipe = config.recipe(name, weights.tier[0])
+            then.append((made["recipe"], made["seed"], made["code"]))
+            now.append((recipe.settings(), weights.tier[1], pretrain_code(recipe.method)))
+    return then, now
 
 
 def data_versions(config: Config, benchmark: Mapping[str, Any]) -> list[str]:
@@ -126,7 +141,7 @@ def _row(config: Config, entry: Entry, result: dict[str, Any], targets: list[Tar
     grids = sorted({s["grid"] for s in summary["sequences"].values()})
     row |= {
         "entry": entry.id, "method": entry.method["method"], "backbone": entry.method["backbone"],
-        "weights": entry.source, "benchmark": config.benchmark_label(entry.benchmark),
+        "weights": entry.source, "tier": entry.tier, "benchmark": config.benchmark_label(entry.benchmark),
         "protocol": entry.protocol.name, "protocol_hash": entry.protocol.hash, "grid": "/".join(grids),
         "fps": summary["fps"], "peak_gpu_mb": summary["peak_gpu_mb"], "peak_ram_mb": summary["peak_ram_mb"],
         "gpu_seconds": summary["gpu_seconds"], "weights_sha256": "+".join(h[:12] for h in summary["record"]["weights_sha256"]) or None,

@@ -61,7 +61,9 @@ def target_of(entry: Entry, targets: Iterable[Target], *, subset: bool) -> Targe
     """
     if subset:
         return None
-    kind = entry.source if entry.source in ("released", "none") else None
+    # a faithful run of a recipe is measured against what its authors' weights reached; smoke and short against nothing
+    faithful = entry.source.split("-")[0] == "paper"
+    kind = "released" if faithful else entry.source if entry.source in ("released", "none") else None
     wanted = (entry.benchmark["name"], entry.method["name"], kind, entry.protocol.hash)
     same = [t for t in targets if (t.benchmark, t.values["method"], t.values["weights"], t.protocol_hash) == wanted]
     named = [t for t in same if t.values["protocol"] == entry.protocol.name]

@@ -9,6 +9,7 @@ from corrbench.entries import Config, WeightsId
 from corrbench.errors import Refusal
 from corrbench.files import canonical_json, digest
 from corrbench.provenance import code_version
+from corrbench.pretraining.recipe import pretrain_code
 from corrbench.report.targets import target_files
 from corrbench.workflow import content_version, data_files, gpu_count
 
@@ -96,12 +97,14 @@ def checkpoint_file(wildcards):
 def checkpoint_input(wildcards):
     # your own files count by content (checkpoint_version): a touch or a copy makes nothing stale
     path = checkpoint_file(wildcards)
-    return path if wildcards.source == "released" else ancient(path)
+    return ancient(path) if wildcards.source in CONFIG.values["files"] else path
 
 
 def checkpoint_flags(wildcards):
     if wildcards.source == "released":
         return ["--released"]
+    if wildcards.source not in CONFIG.values["files"]:
+        return []
     trust = CONFIG.values["files"][wildcards.source]["trust_pickle"]
     return ["--trust-pickle"] if trust else []
 
@@ -109,6 +112,34 @@ def checkpoint_flags(wildcards):
 def weights_files(wildcards, name):
     entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
     return [f"{RESULTS}/weights/{w.path}/{name}" for w in entry.weights]
+
+
+def recipe_of(wildcards):
+    return CONFIG.recipe(wildcards.recipe, wildcards.tier)
+
+
+def recipe_start(wildcards):
+    """The checkpoint that a recipe starts from."""
+    init = recipe_of(wildcards).init
+    if init is None:
+        return []
+    return str(
+        CONFIG.run_folder(init, wildcards.tier, int(wildcards.seed)) / "checkpoint.pth"
+    )
+
+
+def frames_root(wildcards):
+    """Where the indexed frame folders or videos lie: made by the frames stage, or the user's own."""
+    data = recipe_of(wildcards).data
+    row = CONFIG.datasets.get(data, "target")["videos"]
+    if row["kind"] == "videos" and row["extract"]:
+        return f"{RESULTS}/frames/{data}"
+    return str(CONFIG.video_root(data))
+
+
+def frames_kind(wildcards):
+    row = CONFIG.datasets.get(recipe_of(wildcards).data, "target")["videos"]
+    return "videos" if row["kind"] == "videos" and not row["extract"] else "frames"
 
 
 def made_data(wildcards):
@@ -138,7 +169,7 @@ def data_version(wildcards):
 
 
 def checkpoint_version(wildcards):
-    if wildcards.source == "released":
+    if wildcards.source not in CONFIG.values["files"]:
         return ""  # by time, as any file that a rule makes; the table compares its hash with the report's
     path = Path(CONFIG.values["files"][wildcards.source]["path"])
     return content_version({"checkpoint": path}, CONFIG.results / ".versions")

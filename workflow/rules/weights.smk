@@ -1,4 +1,4 @@
-"""Weights: released files are fetched and converted, your own are converted, random ones are made."""
+"""Weights: released files are fetched and converted, pretrained and your own are converted, random ones are made."""
 
 
 localrules:
@@ -35,7 +35,9 @@ rule convert:
     log:
         f"{RESULTS}/logs/convert/{{method}}.{{source}}.log",
     wildcard_constraints:
-        source="|".join(["released", *CONFIG.values["files"]]),
+        source="|".join(
+            ["released", r"(smoke|short|paper)(-seed\d+)?", *CONFIG.values["files"]]
+        ),
     conda:
         "../../envs/corrbench.yaml"
     resources:

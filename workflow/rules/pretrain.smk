@@ -1,0 +1,99 @@
+"""Pretraining: frames from videos, then one job per recipe, tier and seed."""
+
+VIDEOS = sorted({recipe.data for recipe in CONFIG.all_recipes()})
+GENERATED = [name for name in VIDEOS if CONFIG.are_videos_generated(name)]
+TRAIN = CONFIG.values["pretraining"]
+
+
+rule synthetic_videos:
+    output:
+        directory(f"{RESULTS}/data/{{dataset}}"),
+    log:
+        f"{RESULTS}/logs/synthetic/{{dataset}}.log",
+    wildcard_constraints:
+        dataset=one_of(GENERATED),
+    conda:
+        "../../envs/corrbench.yaml"
+    params:
+        settings=lambda w: canonical_json(
+            CONFIG.datasets.get(w.dataset, "target")["videos"]["generate"]
+        ),
+        rows=lambda w, input: CONFIG.values["rows"],
+        code=code_version("scripts/synthetic.py"),
+    shell:
+        "python -m scripts.synthetic --videos {wildcards.dataset} --rows {params.rows:q} --out {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule frames:
+    input:
+        lambda w: [f"{RESULTS}/data/{w.dataset}"] if w.dataset in GENERATED else [],
+    output:
+        # the frame folders beside it are kept when a job dies: the next one goes on where it stopped
+        f"{RESULTS}/frames/{{dataset}}/index.csv",
+    log:
+        f"{RESULTS}/logs/frames/{{dataset}}.log",
+    wildcard_constraints:
+        dataset=one_of(VIDEOS),
+    conda:
+        "../../envs/corrbench.yaml"
+    threads: 16
+    resources:
+        mem_mb=lambda w, attempt: 8000 * attempt,
+        runtime=lambda w, attempt: 1440 * attempt,
+    params:
+        settings=lambda w: canonical_json(
+            {
+                k: v
+                for k, v in CONFIG.datasets.get(w.dataset, "target")["videos"].items()
+                if k != "generate"
+            }
+        ),
+        root=lambda w, input: str(CONFIG.video_root(w.dataset)),
+        out=lambda w, output: str(Path(output[0]).parent),
+        code=code_version("scripts/frames.py"),
+    shell:
+        "python -m scripts.frames --settings {params.settings:q} --root {params.root:q} --out {params.out:q}"
+        " --workers {threads} > {log:q} 2>&1"
+
+
+rule pretrain:
+    input:
+        index=lambda w: f"{RESULTS}/frames/{recipe_of(w).data}/index.csv",
+        init=recipe_start,
+    output:
+        # last.pt and log.jsonl beside them are kept when a job dies: the next one goes on from there
+        checkpoint=f"{RESULTS}/pretrain/{{recipe}}/{{tier}}-seed{{seed}}/checkpoint.pth",
+        record=f"{RESULTS}/pretrain/{{recipe}}/{{tier}}-seed{{seed}}/recipe.json",
+    log:
+        f"{RESULTS}/logs/pretrain/{{recipe}}/{{tier}}-seed{{seed}}.log",
+    wildcard_constraints:
+        tier="smoke|short|paper",
+        seed=r"\d+",
+    conda:
+        "../../envs/corrbench.yaml"
+    threads: max(2, TRAIN["gpus"] * (1 + TRAIN["workers"]))
+    resources:
+        **GPU_PLACE,
+        gpu=TRAIN["gpus"] if GPUS else 0,
+        mem_mb=lambda w, attempt: 16000 * attempt,
+        runtime=lambda w, attempt: 1440 * attempt,
+    params:
+        settings=lambda w: canonical_json(recipe_of(w).settings()),
+        code=lambda w: pretrain_code(recipe_of(w).method),
+        launch=lambda w, resources: (
+            f"torch.distributed.run --standalone --nproc-per-node {TRAIN['gpus']} -m "
+            if GPUS and TRAIN["gpus"] > 1
+            else ""
+        ),
+        init=lambda w, input: ["--init", input.init] if input.init else [],
+        root=lambda w, input: frames_root(w),
+        kind=frames_kind,
+        out=lambda w, output: str(Path(output[0]).parent),
+        device=lambda w, input: DEVICE,
+        workers=lambda w, input: TRAIN["workers"],
+    shell:
+        "python -m scripts.gpu_slot {resources.gpu} --"
+        " python -m {params.launch}scripts.pretrain --settings {params.settings:q} --seed {wildcards.seed}"
+        " --data {input.index:q} --root {params.root:q} --kind {params.kind} {params.init:q} --out {params.out:q}"
+        " --device {params.device} --workers {params.workers} > {log:q} 2>&1"
