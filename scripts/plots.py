@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from corrbench.entries import Config
+from corrbench.config import Config
 from corrbench.errors import run_program
 from corrbench.files import atomic, read_json
 from corrbench.report.plots import heat_map, leaderboard, quality_against_cost, save, sequence_frame

@@ -16,9 +16,10 @@ from typing import Any
 
 import yaml
 
-from corrbench.entries import ROOT, Config
+from corrbench.config import Config
 from corrbench.errors import Refusal, few, run_program
 from corrbench.files import atomic
+from corrbench.provenance import ROOT
 from corrbench.weights.convert import convert
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from corrbench.entries import Config
+from corrbench.config import Config
 from corrbench.errors import run_program
 from corrbench.files import atomic, write_json
 from corrbench.report.provenance import build_provenance

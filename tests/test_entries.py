@@ -6,7 +6,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from corrbench.entries import Config
+from corrbench.config import Config
 from corrbench.errors import Refusal, nearest
 from corrbench.report.targets import read_targets, target_of
 from corrbench.rows import Rows, merge, read_yaml
@@ -89,6 +89,10 @@ def test_hash_follows_what_decides_the_numbers():
         (run(protocols=["own", "crw"]), "two entries with the id crw-r18.released.crw"),
         ({"files": {"released": {"path": "x"}}}, "a checkpoint named 'released'"),
         ({"files": {"random5": {"path": "x"}}}, "a checkpoint named 'random5'"),
+        ({"files": {"short-seed1": {"path": "x"}}}, "a checkpoint named 'short-seed1'"),
+        (run(methods=["moco-v1-r50"], weights=["paper"]), "moco-v1-r50 has no recipe"),
+        (run(weights=["shrot"]), "'shrot'\n.*did you mean 'short'"),
+        ({"pretraining": {"gpu": 2}}, "unknown key 'gpu'\n.*did you mean 'gpus'"),
         (run(methods=[]), r"\[\] should be non-empty"),
         ({"runs": [{"methods": ["crw-r18"], "weights": ["released"]}]}, "missing benchmarks"),
         ({"rows": ["/no/such/folder"]}, "no folder /no/such/folder"),
@@ -165,6 +169,28 @@ def test_missing_data_root_says_what_to_add():
         Refusal, match=r"needs data.davis2017[\s\S]*`data: \{davis2017: /path\}` in the config[\s\S]*davischallenge"
     ):
         broken.data_root(broken.all_benchmarks()[0])
+
+
+def test_pretrained_weights_and_the_runs_that_they_need(tmp_path):
+    chosen = config(**run(methods=["sfc", "liir-full"], weights=["paper-seed1"]))
+    sfc, liir = chosen.entries
+    assert [w.path for w in sfc.weights] == ["fc-r18/paper-seed1", "moco-v1-r50/released"], "as SFC does"
+    assert (liir.id, liir.tier) == ("liir-full.paper-seed1.liir-momen-compact", "paper (seed 1)")
+    assert chosen.checkpoint_path(liir.weights[0]).as_posix() == "r/pretrain/liir-e/paper-seed1/checkpoint.pth"
+    assert [r.name for r in chosen.all_recipes()] == ["fc", "liir-e", "liir-c-decoupled", "liir-a"]
+    with pytest.raises(Refusal, match=r"needs data.youtube-vos[\s\S]*youtube-vos.org"):
+        config(files={}, data={"davis2017": str(tmp_path)}, **run(methods=["fc-r18"], weights=["short"])).check_data()
+    smoke = config(**run(weights=["smoke"]))
+    assert (
+        smoke.are_videos_generated("synthetic-videos")
+        and smoke.video_root("synthetic-videos").as_posix() == "r/data/synthetic-videos"
+    )
+
+
+def test_only_faithful_runs_are_compared_with_papers():
+    chosen = config(**run(weights=["paper", "paper-seed2", "short", "smoke"]))
+    targets = read_targets(chosen)
+    assert [bool(target_of(e, targets, subset=False)) for e in chosen.entries] == [True, True, False, False]
 
 
 def test_targets_are_matched_by_method_weights_and_rules():

@@ -63,7 +63,7 @@ def test_links_and_programs_exist():
 
 
 def test_configuration_example_is_valid():
-    from corrbench.entries import Config
+    from corrbench.config import Config
 
     block = re.search(r"```yaml\n(.*?)```", section("Configuration"), flags=re.S)[1]
     assert len(Config(yaml.safe_load(block)).entries) == 12

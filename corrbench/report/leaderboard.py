@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from corrbench.entries import Config
+from corrbench.config import Config
 from corrbench.report.table import IN_MARKDOWN
 
 _STYLE = """

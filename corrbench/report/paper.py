@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from corrbench.entries import Config
+from corrbench.config import Config
 from corrbench.report.table import markdown_table
 from corrbench.report.targets import read_targets, target_of
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from corrbench.entries import Config, Entry
+from corrbench.config import Config
+from corrbench.entries import Entry
 from corrbench.errors import Refusal, nearest
 from corrbench.files import read_json
 from corrbench.provenance import libraries

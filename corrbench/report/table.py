@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from corrbench.entries import Config, Entry
+from corrbench.config import Config
+from corrbench.entries import Entry
 from corrbench.errors import Refusal
 from corrbench.files import file_hash, read_json
 from corrbench.pretraining.recipe import pretrain_code

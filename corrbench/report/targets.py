@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corrbench.entries import Config, Entry
+from corrbench.config import Config
+from corrbench.entries import Entry
 from corrbench.propagation.protocol import Protocol
 from corrbench.rows import read_yaml, validate
 

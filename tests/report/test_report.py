@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
+from corrbench.config import Config
 from corrbench.datasets.palette import save_mask
-from corrbench.entries import Config
 from corrbench.report.leaderboard import page
 from corrbench.report.overlays import WIDTH, overlay, sheet
 from corrbench.report.paper import paper_markdown, paper_tables

@@ -5,7 +5,8 @@ import re
 
 from snakemake.exceptions import WorkflowError
 
-from corrbench.entries import Config, WeightsId
+from corrbench.config import Config
+from corrbench.entries import WeightsId
 from corrbench.errors import Refusal
 from corrbench.files import canonical_json, digest
 from corrbench.provenance import code_version
