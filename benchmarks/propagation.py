@@ -23,11 +23,12 @@ from reference.propagation import crw_context, dense_topk, window  # noqa: E402
 from corrbench.datasets.davis import read_image  # noqa: E402
 from corrbench.datasets.synthetic import sequence_frames  # noqa: E402
 from corrbench.encoders.resnet import ResNet, random_resnet  # noqa: E402
+from corrbench.machine import peak_memory_mb, pick_device  # noqa: E402
 from corrbench.propagation.inputs import network_size, prepare  # noqa: E402
 from corrbench.propagation.labels import first_labels  # noqa: E402
 from corrbench.propagation.memory import Memory  # noqa: E402
 from corrbench.propagation.protocol import Protocol  # noqa: E402
-from corrbench.propagation.run import encode, peak_memory_mb, pick_device  # noqa: E402
+from corrbench.propagation.run import encode  # noqa: E402
 from corrbench.propagation.tiles import Workspace  # noqa: E402
 from corrbench.rows import Rows  # noqa: E402
 

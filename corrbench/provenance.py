@@ -14,8 +14,11 @@ ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""
 
 
-NEUTRAL = frozenset(f"corrbench/{name}.py" for name in ("errors", "progress", "provenance", "rows"))
-"""Modules that no number passes through: they talk to people, or read settings that are compared themselves."""
+NEUTRAL = frozenset(
+    f"corrbench/{name}.py"
+    for name in ("errors", "progress", "provenance", "rows", "pretraining/cost", "pretraining/curves")
+)
+"""Modules that no number passes through: they talk to people, draw, or read settings that are compared themselves."""
 
 
 @cache

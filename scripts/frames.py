@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from corrbench.datasets.videos import Reader, build_index, write_ytvos_csv
+from corrbench.datasets.videos import build_index, write_ytvos_csv
 from corrbench.errors import Refusal, run_program
 from corrbench.files import atomic
 from corrbench.provenance import ROOT
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with datasets/ rows")
     parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
     parser.add_argument("--out", type=Path, required=True, help="folder for index.csv, skipped.csv and frame folders")
-    parser.add_argument("--most-skipped", type=float, default=0.05, help="largest share of unreadable videos")
+    parser.add_argument("--most-skipped", type=float, help="largest share of unreadable videos (default: the row's)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads")
     args = parser.parse_args()
 
@@ -44,13 +44,12 @@ def main() -> None:
     extract = videos["kind"] == "videos" and videos["extract"]
     index, skipped = build_index(
         args.root, videos["files"], videos["kind"], out=args.out if extract else None, short_side=videos["short_side"],
-        fps=videos["fps"], most_skipped=args.most_skipped, workers=args.workers,
+        fps=videos["fps"], most_skipped=videos["most_skipped"] if args.most_skipped is None else args.most_skipped, workers=args.workers,
     )  # fmt: skip
     with atomic(args.out / "skipped.csv") as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows([("video", "reason"), *skipped])
-    if videos["kind"] == "frames" and all(Path(v.video).name.isascii() for v in index.videos):
-        reader = Reader(args.root, index, "frames")
-        write_ytvos_csv(index, reader.root, args.out / "ytvos.csv")
+    if videos["kind"] == "frames" and all(v.first >= 0 for v in index.videos):
+        write_ytvos_csv(index, args.out / "ytvos.csv")
     index.write(args.out / "index.csv")  # last: its presence says that all is there
     frames = sum(v.frames for v in index.videos)
     print(f"{len(index.videos)} videos, {frames} frames, {len(skipped)} skipped, fingerprint {index.fingerprint}")

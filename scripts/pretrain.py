@@ -2,8 +2,8 @@
 
 python -m scripts.pretrain --recipe crw --tier short --data frames/index.csv --root frames --out runs/crw
 torchrun --nproc-per-node 2 -m scripts.pretrain ...      (several GPUs)
-The folder gets checkpoint.pth (as the reference's code writes it), recipe.json, log.jsonl, curves.png and, until then,
-last.pt. SIGTERM and SIGUSR1 save and exit with status 75.
+The folder gets log.jsonl and last.pt (to go on from), at the end checkpoint.pth (as the reference's code writes it),
+recipe.json and curves.png. SIGTERM and SIGUSR1 save; a run of one process then exits with status 75.
 """
 
 import argparse
@@ -16,12 +16,12 @@ import torch
 from corrbench.datasets.videos import Index, Reader
 from corrbench.errors import run_program
 from corrbench.files import atomic, file_hash, write_json
+from corrbench.machine import pick_device
 from corrbench.pretraining.cost import cost_lines
 from corrbench.pretraining.curves import plot_curves, read_log, waiting_share
 from corrbench.pretraining.loop import STOPPED, Pace, Run, Stopped
 from corrbench.pretraining.processes import Processes
 from corrbench.pretraining.recipe import TIERS, Recipe, pretrain_code
-from corrbench.propagation.run import pick_device
 from corrbench.provenance import ROOT, device_name, libraries
 from corrbench.rows import Rows
 
@@ -84,7 +84,7 @@ def main() -> None:
         with atomic(args.out / "checkpoint.pth") as temporary:
             torch.save(run.model.checkpoint(), temporary)
         write_json(args.out / "recipe.json", {
-            **identity, "hash": recipe.hash, "steps": run.total, "processes": processes.world, "device": device_name(processes.device),
+            **identity, "hash": recipe.hash, "steps": run.total, "processes": processes.world, "segments": run.segments, "device": device_name(processes.device),
             "libraries": libraries(), "loss": lines[-1]["loss"], "waiting_share": waiting_share(lines),
             "videos": len(reader.index.videos), "replaced": sum(line["replaced"] for line in lines),
         })  # fmt: skip

@@ -12,9 +12,10 @@ import torch
 from corrbench.datasets.davis import open_davis
 from corrbench.errors import run_program
 from corrbench.files import read_json, write_json
+from corrbench.machine import pick_device
 from corrbench.propagation.parts import part_of
 from corrbench.propagation.protocol import Protocol
-from corrbench.propagation.run import pick_device, propagate_benchmark
+from corrbench.propagation.run import propagate_benchmark
 from corrbench.provenance import code_version, device_name, libraries
 from corrbench.weights.canonical import load_weights
 from corrbench.weights.load import load_encoder

@@ -1,7 +1,8 @@
 """Videos for pretraining: frame folders made from video files, their index, and one reader for folders and files.
 
-The index is a table ``video,frames,fps,width,height``; `video` is the path of a frame folder or a video file below a root.
-fps is 0 where nobody knows it (frame folders).
+The index is a table ``video,frames,fps,width,height,first``; `video` is the path of a frame folder or a video file below a root.
+fps is 0 where nobody knows it (frame folders); `first` is the number of the first ``%05d.jpg``, -1 where files are named
+otherwise.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import csv
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,8 @@ Frame = NDArray[Any]
 """``[H, W, 3]`` uint8 BGR."""
 Kind = Literal["videos", "frames"]
 IMAGES = (".jpg", ".jpeg", ".png")
+SAMPLE = 50
+"""Videos after which the size of the whole is known well enough."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Video:
     fps: float
     width: int
     height: int
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,10 @@ class Index:
     def read(cls, path: Path) -> Index:
         """Read a table that `write` made."""
         with path.open(newline="") as file:
-            rows = [Video(r["video"], int(r["frames"]), float(r["fps"]), int(r["width"]), int(r["height"])) for r in csv.DictReader(file)]  # fmt: skip
+            rows = [
+                Video(r["video"], int(r["frames"]), float(r["fps"]), int(r["width"]), int(r["height"]), int(r["first"]))
+                for r in csv.DictReader(file)
+            ]
         return cls(tuple(rows))
 
 
@@ -75,25 +82,29 @@ class Reader:
 
     def read(self, video: int, numbers: Sequence[int]) -> list[Frame]:
         """Frames ``[H, W, 3]`` uint8 BGR with these numbers, counted from 0. Raises Refusal for what cannot be read."""
-        path = self.root / self.index.videos[video].video
-        if self.kind == "videos":
-            return _read_video(path, numbers)
-        names = _listing(path)
-        if not names or max(numbers) >= len(names):
-            raise Refusal(
-                f"{path}: {len(names)} frames, number {max(numbers)} is asked for",
-                expected=f"{self.index.videos[video].frames} frames as in the index",
-                do="make the index again",
-            )
-        found = []
-        for number in numbers:
-            image = cv2.imread(str(path / names[number]), cv2.IMREAD_COLOR)
-            if image is None:
+        row = self.index.videos[video]
+        path = self.root / row.video
+        try:
+            if self.kind == "videos":
+                return _read_video(path, numbers)
+            # no listing where the names are known: on network file systems it costs more than the images
+            names = _listing(path) if row.first < 0 else None
+            if max(numbers) >= (row.frames if names is None else len(names)):
                 raise Refusal(
-                    f"{path / names[number]}: not a readable image", expected="a frame", do="extract it again"
+                    f"{path}: {row.frames} frames, number {max(numbers)} is asked for",
+                    expected="the frames of the index",
+                    do="make the index again",
                 )
-            found.append(image)
-        return found
+            found = []
+            for number in numbers:
+                file = path / (f"{row.first + number:05d}.jpg" if names is None else names[number])
+                image = cv2.imread(str(file), cv2.IMREAD_COLOR)
+                if image is None:
+                    raise Refusal(f"{file}: not a readable image", expected="a frame", do="extract it again")
+                found.append(image)
+            return found
+        except (OSError, cv2.error) as error:
+            raise Refusal(f"{path}: {error}", expected="readable frames", do="check the file system") from error
 
 
 @lru_cache(maxsize=4096)
@@ -122,6 +133,12 @@ def _read_video(path: Path, numbers: Sequence[int]) -> list[Frame]:
         capture.release()
 
 
+def _origin(path: Path, short_side: int) -> dict[str, int]:
+    """What frames are extracted from: another size or file means other frames."""
+    stat = path.stat()
+    return {"short_side": short_side, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
 def extract_video(path: Path, folder: Path, *, short_side: int) -> Video:
     """Write every frame as ``00000.jpg``, ... (short side at most `short_side`); the folder appears when complete.
 
@@ -146,14 +163,18 @@ def extract_video(path: Path, folder: Path, *, short_side: int) -> Video:
                 count, size = count + 1, (image.shape[1], image.shape[0])
             if not count:
                 raise Refusal(f"{path}: no frame can be decoded", expected="a video", do="fetch it again")
-            write_json(temporary / "video.json", {"frames": count, "fps": fps, "width": size[0], "height": size[1]})
+            note = {"frames": count, "fps": fps, "width": size[0], "height": size[1]}
+            write_json(temporary / "video.json", {"video": note, "from": _origin(path, short_side)})
     finally:
         capture.release()
     return Video(folder.name, count, fps, *size)
 
 
 def probe_video(path: Path) -> Video:
-    """Count and size of a video file that is read in place. Raises Refusal when its first or last frame cannot be decoded."""
+    """Count and size of a video file that is read in place. Raises Refusal when its first frame cannot be decoded.
+
+    Containers often promise a few frames more than there are: the count is that of frames that can be reached.
+    """
     capture = cv2.VideoCapture(str(path))
     try:
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -163,7 +184,12 @@ def probe_video(path: Path) -> Video:
         capture.release()
     if not read or count < 1:
         raise Refusal(f"{path}: no frame can be decoded", expected="a video", do="fetch it again")
-    _read_video(path, [count - 1])
+    for _ in range(max(count // 10, 5)):
+        try:
+            _read_video(path, [count - 1])
+            break
+        except Refusal:
+            count = max(count - 1, 1)
     return Video(path.name, count, fps, image.shape[1], image.shape[0])
 
 
@@ -173,7 +199,10 @@ def probe_folder(path: Path, fps: float) -> Video:
     image = cv2.imread(str(path / names[0])) if names else None
     if image is None:
         raise Refusal(f"{path}: no readable frame", expected="images", do="extract the video again")
-    return Video(path.name, len(names), fps, image.shape[1], image.shape[0])
+    stem = Path(names[0]).stem
+    first = int(stem) if stem.isdecimal() else -1
+    counted = all(name == f"{first + i:05d}.jpg" for i, name in enumerate(names))
+    return Video(path.name, len(names), fps, image.shape[1], image.shape[0], first if counted else -1)
 
 
 def build_index(
@@ -205,26 +234,24 @@ def build_index(
         else:
             name = Path(name).with_suffix("").as_posix()
             note = out / name / "video.json"
-            if note.is_file():
-                return Video(name, **read_json(note))
+            if note.is_file() and (made := read_json(note))["from"] == _origin(path, short_side):
+                return Video(name, **made["video"])
             video = extract_video(path, out / name, short_side=short_side)
-        return Video(name, video.frames, video.fps, video.width, video.height)
+        return replace(video, video=name)
 
-    found, skipped = _each(paths, one, root, workers)
-    if out is not None:
-        _remove_others(out, {v.video for v in found})
+    found, skipped = _each(paths, one, root, workers, out)
     share = len(skipped) / len(paths)
     if share > most_skipped:
         raise Refusal(
             f"{len(skipped)} of {len(paths)} videos below {root} cannot be read: {few([f'{n} ({w})' for n, w in skipped], 3)}",
             expected=f"at most {most_skipped:.0%}",
-            do="fetch them again, or allow more with --most-skipped",
+            do="fetch them again, or allow more (`most_skipped` of the data set's row)",
         )
     return Index(tuple(sorted(found, key=lambda v: v.video))), skipped
 
 
 def _each(
-    paths: list[Path], one: Callable[[Path], Video], root: Path, workers: int
+    paths: list[Path], one: Callable[[Path], Video], root: Path, workers: int, out: Path | None
 ) -> tuple[list[Video], list[tuple[str, str]]]:
     found, skipped = [], []
 
@@ -233,6 +260,8 @@ def _each(
             return one(path)
         except Refusal as refusal:
             return path.relative_to(root).as_posix(), str(refusal).splitlines()[0].partition(": ")[2]
+        except cv2.error as error:
+            return path.relative_to(root).as_posix(), " ".join(str(error).split())
 
     cv2.setNumThreads(1)
     # threads: decoding and encoding leave the interpreter alone
@@ -243,18 +272,30 @@ def _each(
             else:
                 skipped.append(result)
             bar.advance(note=f"{len(skipped)} skipped" if skipped else "")
+            if out is not None and len(found) == SAMPLE:
+                try:
+                    _check_room(out, found, len(paths))
+                except Refusal:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
     return found, skipped
 
 
-def _remove_others(out: Path, names: set[str]) -> None:
-    """Frame folders of videos that are gone."""
-    for note in out.rglob("video.json"):
-        if note.parent.relative_to(out).as_posix() not in names:
-            shutil.rmtree(note.parent)
+def _check_room(out: Path, found: list[Video], videos: int) -> None:
+    """Refuse an extraction that will not fit: after its first videos, not after a night."""
+    size = sum(p.stat().st_size for video in found for p in (out / video.video).iterdir()) / len(found)
+    needed, free = size * (videos - len(found)), shutil.disk_usage(out).free
+    print(f"frames: about {size * videos / 1e9:.1f} GB for {videos} videos", flush=True)
+    if needed > free:
+        raise Refusal(
+            f"{out}: {needed / 1e9:.0f} GB are still needed for {videos} videos, {free / 1e9:.0f} GB are free",
+            expected="room for all frames",
+            do="use a larger disk, or `extract: false` in the data set's row",
+        )
 
 
-def write_ytvos_csv(index: Index, root: Path, path: Path) -> None:
+def write_ytvos_csv(index: Index, path: Path) -> None:
     """``folder,first_frame,count`` without a header, as SFC's, MAST's and LIIR's ``ytvos.csv`` (pretraining.md 1.3)."""
     with atomic(path) as temporary:
-        lines = [f"{Path(v.video).name},{int(Path(_listing(root / v.video)[0]).stem)},{v.frames}" for v in index.videos]
+        lines = [f"{Path(v.video).name},{v.first},{v.frames}" for v in index.videos]
         temporary.write_text("\n".join(lines) + "\n")

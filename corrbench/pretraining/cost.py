@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import torch
 
+from corrbench.machine import peak_memory_mb
 from corrbench.pretraining.loop import Run
 from corrbench.pretraining.order import LOAD, STEP, StepData, collate, stream
-from corrbench.propagation.run import peak_memory_mb
 
 
 def cost_lines(run: Run, workers: int) -> Iterator[str]:

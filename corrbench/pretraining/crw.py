@@ -52,6 +52,14 @@ class Options:
         if self.edge_dropout not in ("shared", "independent"):
             raise Refusal(f"edge_dropout: {self.edge_dropout!r}", expected="shared or independent", do="correct it")
 
+    def check_share(self, clips: int) -> None:
+        """Refuse a share of the batch per process that the batch-norm batches do not divide."""
+        if self.bn_clips and clips % self.bn_clips:
+            raise Refusal(
+                f"{clips} clips per process, {self.bn_clips} per batch-norm batch (bn_clips)",
+                expected="a multiple", do="use fewer GPUs (two for the published recipe), or change bn_clips and say so",
+            )  # fmt: skip
+
 
 def walk(
     q: Tensor,

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from corrbench.encoders.resnet_hr import ResNetHR
 from corrbench.pretraining import reconstruction as rec
 from corrbench.pretraining.method import Method
+from corrbench.pretraining.networks import JointBatchNorm
 
 SEMANTIC_RADIUS = 3
 CONFIDENT = 0.5
@@ -35,7 +36,7 @@ class Options:
     image: int = 256
     radius: int = 6
     pairs: int | None = 69600
-    """Pairs per epoch; shorter lists repeat their beginning."""
+    """Pairs per epoch, if the videos of the first epoch give as many; shorter lists repeat their beginning."""
     semantic: bool = False
     """Reconstruction at 1/8 too (L_sem), weight `semantic_weight`."""
     compact: bool = False
@@ -131,7 +132,7 @@ class Model(Method):
         super().train(mode)
         if self.options.freeze_bn:
             for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, nn.modules.batchnorm._BatchNorm | JointBatchNorm):
                     module.eval()
         return self
 
@@ -146,33 +147,35 @@ class Model(Method):
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         o = self.options
         inputs, colours = rec.drop_channel(batch["frames"].flatten(0, 1), rec.draw_channel(generator))
-        trunk = self.network.trunk(inputs)
-        features = self.network.post_convolution(trunk).float().unflatten(0, (-1, 2))
-        colours = colours.unflatten(0, (-1, 2))
+        inputs, colours = inputs.unflatten(0, (-1, 2)), colours.unflatten(0, (-1, 2))
+        trunks = [
+            self.network.trunk(inputs[:, i]) for i in (1, 0)
+        ]  # target, reference: each its own batch for batch norm
+        target, reference = (self.network.post_convolution(trunk).float() for trunk in trunks)
         with torch.autocast(inputs.device.type, enabled=False):  # raw dot products overflow half precision (T-LIIR-14)
-            weights = rec.local_correlation(features[:, 1], features[:, 0], o.radius).softmax(1)
+            weights = rec.local_correlation(target, reference, o.radius).softmax(1)
             copied = rec.copy_colours(weights, colours[:, 0, :, ::4, ::4])
             parts = {"pixel": rec.colour_loss(copied, colours[:, 1])}
             loss = parts["pixel"]
             if o.semantic or o.momentum:
-                parts["semantic"] = self._semantic(trunk.unflatten(0, (-1, 2)), colours, batch["video"])
+                parts["semantic"] = self._semantic(trunks[0].float(), trunks[1].float(), colours, batch["video"])
                 loss = loss + o.semantic_weight * parts["semantic"]
             if o.compact:
                 parts["compact"] = compactness_loss(weights)
                 loss = loss + parts["compact"]
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
 
-    def _semantic(self, trunk: Tensor, colours: Tensor, videos: Tensor) -> Tensor:
-        """L_sem, or L_inter with the queue: reconstruction at 1/8. trunk ``[B, 2, 256, h, w]``."""
-        target = self.conv_semantic(trunk[:, 1].float())
+    def _semantic(self, target: Tensor, reference: Tensor, colours: Tensor, videos: Tensor) -> Tensor:
+        """L_sem, or L_inter with the queue: reconstruction at 1/8. target, reference: trunk maps ``[B, 256, h, w]``."""
+        target = self.conv_semantic(target)
         if self.options.momentum:
             with torch.no_grad():
-                reference = self.conv_semantic_k(trunk[:, 0].float())
+                reference = self.conv_semantic_k(reference)
             self._latest = reference, videos
             keep = self.negatives(videos)
             weights = inter_video_weights(target, reference, self.queue, keep, SEMANTIC_RADIUS)
         else:
-            reference = self.conv_semantic(trunk[:, 0].float())
+            reference = self.conv_semantic(reference)
             weights = rec.local_correlation(target, reference, SEMANTIC_RADIUS).softmax(1)
         small = nn.functional.interpolate(
             colours.flatten(0, 1), target.shape[2:], mode="bilinear", align_corners=False

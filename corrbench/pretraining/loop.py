@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from corrbench.datasets.videos import Reader
 from corrbench.errors import Refusal
-from corrbench.files import atomic
+from corrbench.files import atomic, digest
 from corrbench.pretraining.method import Method
 from corrbench.pretraining.networks import join_batchnorm
-from corrbench.pretraining.order import STEP, Order, StepData, Steps, loader, stream
+from corrbench.pretraining.order import STEP, STOP_SIGNALS, Order, StepData, Steps, loader, stream
 from corrbench.pretraining.processes import Processes
 from corrbench.pretraining.recipe import Recipe, options_of
 from corrbench.pretraining.schedule import factor, make_optimizer, total_steps
@@ -57,15 +57,20 @@ class Run:
         self.recipe, self.seed, self.folder, self.processes = recipe, seed, folder, processes
         module, where = recipe.module, f"recipe {recipe.name}: options"
         options = options_of(module.Options, recipe.options, where)
+        if check := getattr(options, "check_share", None):
+            check(recipe.batch // processes.world)
         if recipe.batch % processes.world:
             raise Refusal(
                 f"recipe {recipe.name}: a batch of {recipe.batch} over {processes.world} processes",
                 expected="equal shares", do="use another number of GPUs",
             )  # fmt: skip
         self.reader = reader
-        self.order = Order(module.Source(options), reader.index, seed, recipe.batch, drop_last=recipe.drop_last)
+        self.order = Order(
+            module.Source(options), reader.index, seed, recipe.batch, drop_last=recipe.drop_last, world=processes.world
+        )
         self.total = total_steps(recipe.epochs, self.order.steps, recipe.steps)
         self.identity, self.step = identity, 0
+        self.segments: list[list[int]] = []  # (first step, processes)
         torch.manual_seed(int(stream(STEP, seed).integers(2**63)))
         self.model: Method = module.Model(options)
 
@@ -89,6 +94,14 @@ class Run:
         if saved is not None:
             self.optimizer.load_state_dict(saved["optimizer"])
             self.step = saved["step"]
+            self.segments = saved["segments"]
+        if not self.segments or self.segments[-1][1] != p.world:
+            self.segments.append([self.step, p.world])
+            if self.step and p.first:
+                print(
+                    f"going on with {p.world} processes after {self.segments[-2][1]}: other batch norm and other random numbers",
+                    flush=True,
+                )
         self._cut_log()
         self.net: nn.Module = self.model
         if p.world > 1:
@@ -99,12 +112,17 @@ class Run:
     def _saved(self) -> dict[str, Any] | None:
         if not self.state_file.is_file():
             return None
-        saved = torch.load(self.state_file, map_location=self.processes.device, weights_only=True)
+        saved = torch.load(self.state_file, map_location="cpu", weights_only=True)
         differing = [k for k, v in self.identity.items() if saved["identity"].get(k) != v]
         if not differing:
             return saved
         if self.processes.first:
-            print(f"{self.state_file} is of another run ({', '.join(differing)} differ): starting anew", flush=True)
+            kept = self.state_file.with_name(f"last.{digest(saved['identity'], 8)}.pt")
+            self.state_file.replace(kept)
+            print(
+                f"{self.state_file} was of another run ({', '.join(differing)} differ): starting anew, it is {kept.name} now",
+                flush=True,
+            )
         return None
 
     def train(self, pace: Pace) -> None:
@@ -116,10 +134,12 @@ class Run:
             data, Steps(self.order, self.step, self.total, p.rank, p.world), pace.workers, pin=p.device.type == "cuda"
         )
         writer = _tensorboard(self.folder) if pace.tensorboard and p.first else None
+        asked.ignore()  # the loader's processes inherit that; they must outlive the signal until the run has saved
+        arriving = iter(batches)
         self.net.train()
         saved_at, end = time.monotonic(), time.perf_counter()
         with asked, Progress(f"{recipe.name} {recipe.tier}", self.total, unit="step", done=self.step) as bar:
-            for batch in batches:
+            for batch in arriving:
                 waited = time.perf_counter() - end
                 figures = self._step(batch)
                 self.step += 1
@@ -188,7 +208,9 @@ class Run:
         if self.processes.first:
             state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
             with atomic(self.state_file) as temporary:
-                torch.save({**state, "step": self.step, "identity": self.identity}, temporary)
+                torch.save(
+                    {**state, "step": self.step, "identity": self.identity, "segments": self.segments}, temporary
+                )
 
     def _log(self, line: dict[str, float], writer: Any) -> None:
         with (self.folder / "log.jsonl").open("a") as file:
@@ -220,9 +242,14 @@ class _Asked:
         self.signal: int | None = None
         self._old: dict[int, Any] = {}
 
+    def ignore(self) -> None:
+        """From now on until the block begins."""
+        for number in STOP_SIGNALS:
+            self._old[number] = signal.signal(number, signal.SIG_IGN)
+
     def __enter__(self) -> _Asked:
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            self._old[number] = signal.signal(number, self._note)
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._note)
         return self
 
     def __exit__(self, *error: object) -> None:

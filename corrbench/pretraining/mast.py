@@ -39,10 +39,11 @@ class Model(Method):
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         inputs, colours = rec.drop_channel(batch["frames"].flatten(0, 1), rec.draw_channel(generator))
-        features = self.network(inputs).float().unflatten(0, (-1, 2))
-        colours = colours.unflatten(0, (-1, 2))
+        inputs, colours = inputs.unflatten(0, (-1, 2)), colours.unflatten(0, (-1, 2))
+        reference = self.network(inputs[:, 0]).float()  # each its own batch for batch norm
+        target = self.network(inputs[:, 1]).float()
         with torch.autocast(inputs.device.type, enabled=False):  # raw dot products overflow half precision
-            weights = rec.local_correlation(features[:, 1], features[:, 0], self.options.radius).softmax(1)
+            weights = rec.local_correlation(target, reference, self.options.radius).softmax(1)
             copied = rec.copy_colours(weights, colours[:, 0, :, ::4, ::4])
             return {"loss": rec.colour_loss(copied, colours[:, 1])}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ from corrbench.errors import Refusal
 
 Samples = NDArray[np.int64]
 """``[n, k]``: video, then whatever the method needs (frame numbers)."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""What asks a run to save and stop."""
 TRIES = 5
 """Other samples tried in place of one that cannot be read."""
 
@@ -43,11 +46,15 @@ ORDER, LOAD, STEP = 0, 1, 2
 class Order:
     """Epoch lists of one run: all as long as the first one, so that every epoch has the same number of steps."""
 
-    def __init__(self, source: SampleSource, index: Index, seed: int, batch: int, *, drop_last: bool) -> None:
+    def __init__(
+        self, source: SampleSource, index: Index, seed: int, batch: int, *, drop_last: bool, world: int = 1
+    ) -> None:
         self.source, self.index, self.seed, self.batch = source, index, seed, batch
         self._cache: tuple[int, Samples] | None = None
         self.length = len(source.epoch(index, stream(ORDER, seed, 0)))
-        self.steps = self.length // batch if drop_last else -(-self.length // batch)
+        self.steps = self.length // batch
+        if not drop_last and self.length % batch >= world:  # a last batch with a sample for every process
+            self.steps += 1
         if not self.steps:
             raise Refusal(
                 f"{self.length} samples in an epoch of {len(index.videos)} videos",
@@ -120,6 +127,9 @@ def collate(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def _one_thread(worker: int) -> None:
     import cv2
+
+    for number in STOP_SIGNALS:  # SLURM signals every process of a job; the workers go on until the run has saved
+        signal.signal(number, signal.SIG_IGN)
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

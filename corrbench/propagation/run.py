@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from corrbench.datasets.davis import Davis, Sequence, read_annotation, read_image
 from corrbench.errors import Refusal
 from corrbench.files import atomic, digest, read_json, write_json
+from corrbench.machine import peak_memory_mb
 from corrbench.progress import Progress
 from corrbench.propagation.decode import Sizes, decode_classes
 from corrbench.propagation.inputs import network_size, prepare
@@ -29,23 +29,6 @@ from corrbench.propagation.tiles import Workspace
 
 AHEAD = 4
 """Images read and prepared ahead of the network."""
-
-
-def pick_device(name: str) -> torch.device:
-    """`cpu`, `cuda` or `auto` (a GPU if there is one). Raises Refusal for `cuda` without a GPU."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise Refusal(
-            "this job was given no GPU that torch can see",
-            expected="a CUDA device",
-            do="set `device: cpu`, or check the driver and CUDA_VISIBLE_DEVICES",
-        )
-    device = torch.device(name)
-    # similarities are divided by 0.05: the rounding of TF32 would move scores
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    return device
 
 
 @torch.inference_mode()
@@ -220,15 +203,6 @@ def propagate_benchmark(
             (folder / f"{name}.npz").unlink()
             (folder / f"{name}.json").unlink(missing_ok=True)
     return {"sequences": done, "key": key, **totals(done)}
-
-
-def peak_memory_mb() -> float:
-    """Peak resident memory of this process. (``ru_maxrss`` would count what its parent had when it started it.)"""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _finished(path: Path, key: str) -> dict[str, Any] | None:

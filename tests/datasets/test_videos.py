@@ -56,6 +56,35 @@ def test_an_interrupted_call_goes_on(videos, tmp_path):
     assert len(index.videos) == 4 and (tmp_path / "a/video00/00000.jpg").stat().st_mtime_ns == kept
 
 
+def test_other_settings_or_another_file_are_extracted_again(videos, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(videos, root)
+    build_index(root, "*/*.mp4", "videos", out=tmp_path / "out", short_side=32)
+    index, _ = build_index(root, "*/*.mp4", "videos", out=tmp_path / "out", short_side=48)
+    assert {v.height for v in index.videos} == {48}
+    shutil.copy(root / "b/video01.mp4", root / "a/video00.mp4")
+    build_index(root, "*/*.mp4", "videos", out=tmp_path / "out", short_side=48)
+    pictures = [(tmp_path / "out" / name / "00000.jpg").read_bytes() for name in ("a/video00", "b/video01")]
+    assert pictures[0] == pictures[1]
+
+
+def test_too_little_room_is_noticed_early(videos, tmp_path, monkeypatch):
+    from corrbench.datasets import videos as module
+
+    monkeypatch.setattr(module, "SAMPLE", 2)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type("U", (), {"free": 10})())
+    with pytest.raises(Refusal, match="still needed for 4 videos"):
+        build_index(videos, "*/*.mp4", "videos", out=tmp_path)
+
+
+def test_frames_with_any_names(tmp_path):
+    (tmp_path / "v").mkdir()
+    for i, name in enumerate("abc"):
+        cv2.imwrite(str(tmp_path / "v" / f"{name}.png"), np.full((8, 8, 3), 10 * i, np.uint8))
+    index, _ = build_index(tmp_path, "*", "frames")
+    assert index.videos[0].first == -1 and Reader(tmp_path, index, "frames").read(0, [2])[0].mean() == 20
+
+
 def test_corrupt_videos_are_listed_and_too_many_refused(videos, tmp_path):
     root = tmp_path / "root"
     shutil.copytree(videos, root)
@@ -72,8 +101,8 @@ def test_frame_folders_and_their_ytvos_csv(tmp_path):
         for i in range(first, first + 4):
             cv2.imwrite(str(tmp_path / name / f"{i:05d}.jpg"), np.full((20, 30, 3), i, np.uint8))
     index, _ = build_index(tmp_path, "*", "frames")
-    assert index.videos == (Video("one", 4, 0, 30, 20), Video("two", 4, 0, 30, 20))
-    write_ytvos_csv(index, tmp_path, tmp_path / "ytvos.csv")
+    assert index.videos == (Video("one", 4, 0, 30, 20), Video("two", 4, 0, 30, 20, 5))
+    write_ytvos_csv(index, tmp_path / "ytvos.csv")
     assert (tmp_path / "ytvos.csv").read_text() == "one,0,4\ntwo,5,4\n"
     assert abs(int(Reader(tmp_path, index, "frames").read(1, [3])[0].mean()) - 8) <= 1
     with pytest.raises(Refusal, match="number 4 is asked for"):

@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from corrbench.pretraining import reconstruction as rec
 from corrbench.pretraining.liir import Model, Options, compact_target, compactness_loss, inter_video_weights
+from corrbench.pretraining.networks import join_batchnorm
 
 FULL = Options(image=64, momentum=True, compact=True, queue=6, pairs=None)
 
@@ -126,8 +128,18 @@ def test_the_key_convolution_follows_slowly_and_starts_as_a_copy(tmp_path):
         model.load_init(lacking)
 
 
+def test_target_and_reference_are_batches_of_their_own():
+    """As in the reference, batch norm never mixes the two frames: 2 forward passes, 2 updates of the running mean."""
+    model = Model(Options(image=64))
+    model(batch([0, 1]), torch.Generator().manual_seed(0))
+    assert int(model.network.bn1.num_batches_tracked) == 2
+
+
 def test_frozen_batch_norm_stays_frozen():
     model = Model(Options(image=64, freeze_bn=True)).train()
     before = model.network.bn1.running_mean.clone()
     model(batch([0, 1]), torch.Generator().manual_seed(0))
     assert torch.equal(model.network.bn1.running_mean, before) and model.network.bn1.weight.requires_grad
+    for joined in (nn.SyncBatchNorm.convert_sync_batchnorm(model), join_batchnorm(model, torch.device("cpu"))):
+        joined.train()
+        assert not any(m.training for name, m in joined.named_modules() if name.endswith(("bn1", "bn2")))

@@ -76,12 +76,14 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(recipe, frames, 
 
 
 def test_asked_to_stop_it_saves_and_says_so(frames, tmp_path):
+    """SLURM signals every process of a job step: the loader's workers too."""
     process = subprocess.Popen(
-        command("fc", frames, tmp_path), cwd=ROOT, stdout=subprocess.PIPE, text=True, stderr=subprocess.STDOUT
-    )
+        command("fc", frames, tmp_path, "--workers", 1), cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
     while not (tmp_path / "log.jsonl").exists():
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
     text = process.communicate()[0]
     assert process.returncode == 75 and "run it again to go on" in text
     assert (
@@ -99,7 +101,7 @@ def test_workers_change_nothing(frames, tmp_path):
 def test_another_recipe_or_seed_starts_anew(frames, tmp_path):
     pretrain("fc", frames, tmp_path)
     other = pretrain("fc", frames, tmp_path, "--seed", 1)
-    assert "of another run (seed differ)" in other.stdout
+    assert "of another run (seed differ)" in other.stdout and len(list(tmp_path.glob("last.*.pt"))) == 1
     assert json.loads((tmp_path / "recipe.json").read_text())["seed"] == 1
 
 

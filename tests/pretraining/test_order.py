@@ -37,6 +37,9 @@ def test_every_sample_once_an_epoch_over_all_processes():
 def test_the_last_batch_may_be_smaller():
     order = Order(Numbers(22), Index(()), 0, 4, drop_last=False)
     assert order.steps == 6 and len(order.positions(5, 0, 1)) == 2 and len(order.positions(5, 1, 2)) == 1
+    for count in (20, 21, 22, 23):  # never a step in which a process has nothing
+        order = Order(Numbers(count), Index(()), 0, 4, drop_last=False, world=2)
+        assert all(len(order.positions(step, 1, 2)) for step in range(order.steps))
 
 
 def test_orders_depend_on_seed_and_epoch_only():
@@ -92,6 +95,13 @@ def test_stages_of_liir():
     ]
     e = get("liir-e").options
     assert e["semantic"] and e["compact"] and e["momentum"] and get("liir-e").epochs == 5
+
+
+def test_batch_norm_groups_of_crw_must_divide_the_share_of_a_process():
+    options = options_of(Options, {"bn_clips": 10}, "test")
+    options.check_share(20), options.check_share(10)
+    with pytest.raises(Refusal, match="5 clips per process, 10 per batch-norm batch"):
+        options.check_share(5)
 
 
 def test_unknown_options_are_refused_with_the_nearest():

@@ -14,8 +14,9 @@ from corrbench.datasets.davis import Sequence
 from corrbench.encoders.build import build
 from corrbench.errors import Refusal
 from corrbench.files import read_json
+from corrbench.machine import pick_device
 from corrbench.propagation.decode import decode
-from corrbench.propagation.run import encode, pick_device, propagate_benchmark, propagate_sequence
+from corrbench.propagation.run import encode, propagate_benchmark, propagate_sequence
 from corrbench.propagation.scoremaps import ScoreReader
 from corrbench.weights.canonical import save_weights
 from corrbench.weights.convert import convert
@@ -171,7 +172,8 @@ import sys, torch
 from pathlib import Path
 from corrbench.datasets.davis import Sequence
 from corrbench.propagation.protocol import Protocol
-from corrbench.propagation.run import peak_memory_mb, propagate_sequence
+from corrbench.machine import peak_memory_mb
+from corrbench.propagation.run import propagate_sequence
 from corrbench.rows import Rows
 images, annotation, repeats = sorted(Path(sys.argv[1]).glob("*.jpg")), Path(sys.argv[2]), int(sys.argv[3])
 class Net(torch.nn.Module):

@@ -40,7 +40,7 @@ rule frames:
     threads: 16
     resources:
         mem_mb=lambda w, attempt: 8000 * attempt,
-        runtime=lambda w, attempt: 1440 * attempt,
+        runtime=1440,
     params:
         settings=lambda w: canonical_json(
             {
@@ -76,13 +76,13 @@ rule pretrain:
     resources:
         **GPU_PLACE,
         gpu=TRAIN["gpus"] if GPUS else 0,
-        mem_mb=lambda w, attempt: 16000 * attempt,
-        runtime=lambda w, attempt: 1440 * attempt,
+        mem_mb=lambda w, attempt: 16000 * min(attempt, 3),
+        runtime=1440,  # another attempt goes on where this one saved
     params:
         settings=lambda w: canonical_json(recipe_of(w).settings()),
         code=lambda w: pretrain_code(recipe_of(w).method),
         launch=lambda w, resources: (
-            f"torch.distributed.run --standalone --nproc-per-node {TRAIN['gpus']} -m "
+            f"torch.distributed.run --standalone --signals-to-handle SIGTERM,SIGINT,SIGUSR1 --nproc-per-node {TRAIN['gpus']} -m "
             if GPUS and TRAIN["gpus"] > 1
             else ""
         ),
