@@ -25,7 +25,7 @@ def cost_lines(run: Run, workers: int) -> Iterator[str]:
     batch = collate([few[i % len(few)] for i in range(len(keys))])
     images = sum(v[0].numel() // (v.shape[-3] * v.shape[-1] * v.shape[-2]) for v in batch.values() if v.ndim >= 4)
     before = {name: value.detach().cpu().clone() for name, value in run.model.state_dict().items()}
-    seconds = min(_one_step(run, batch) for _ in range(2 if p.device.type == "cuda" else 1))
+    seconds = min(step_seconds(run, batch) for _ in range(2 if p.device.type == "cuda" else 1))
     run.model.load_state_dict(before)
     hours = seconds * left / 3600
     unit = "GPU-hours" if p.device.type == "cuda" else "hours"
@@ -43,8 +43,8 @@ def cost_lines(run: Run, workers: int) -> Iterator[str]:
         yield f"  memory: {peak_memory_mb():.0f} MB"
 
 
-def _one_step(run: Run, batch: dict[str, torch.Tensor]) -> float:
-    """Seconds of one forward and backward pass."""
+def step_seconds(run: Run, batch: dict[str, torch.Tensor]) -> float:
+    """Seconds of one forward and backward pass with a collated batch; gradients are cleared, the optimiser does not move."""
     p = run.processes
     start = time.perf_counter()
     on_device = {name: value.to(p.device) for name, value in batch.items() if name != "replaced"}

@@ -39,7 +39,7 @@ rule frames:
         "../../envs/corrbench.yaml"
     threads: 16
     resources:
-        mem_mb=lambda w, attempt: 8000 * attempt,
+        mem_mb=lambda w, attempt: 8000 * min(attempt, 3),
         runtime=1440,
     params:
         settings=lambda w: canonical_json(

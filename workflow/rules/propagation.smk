@@ -24,8 +24,8 @@ rule propagate:
     resources:
         **GPU_PLACE,
         gpu=GPUS,
-        mem_mb=lambda w, attempt: 6000 * attempt,
-        runtime=lambda w, attempt: 240 * attempt,
+        mem_mb=lambda w, attempt: 6000 * min(attempt, 3),
+        runtime=lambda w, attempt: 240 * min(attempt, 3),
     params:
         settings=propagate_settings,
         root=data_root,
