@@ -40,7 +40,7 @@ def edit(path, old, new):
         ("corrbench/propagation/decode.py", "1e-12", "1e-9", {"propagate", "postprocess"}),
         ("corrbench/weights/convert.py", "CONVERTER_VERSION = 1", "CONVERTER_VERSION = 2", {"convert"}),
         ("corrbench/report/plots.py", "figsize=(9.5, 5)", "figsize=(9, 5)", {"plots"}),
-        ("corrbench/propagation/run.py", "this job was given no GPU", "no GPU for this job", set()),
+        ("corrbench/machine.py", "this job was given no GPU", "no GPU for this job", set()),
         ("corrbench/progress.py", "self.done", "self.counted", set()),
         (
             "corrbench/propagation/protocol.py",
