@@ -76,7 +76,7 @@ def main() -> None:
         run.train(pace)
     except Stopped as stopped:
         print(stopped, flush=True)
-        processes.end()
+        run.end()
         sys.exit(STOPPED)
     if processes.first:
         lines = read_log(args.out / "log.jsonl")
@@ -91,7 +91,7 @@ def main() -> None:
         print(
             f"{run.total} steps, loss {lines[0]['loss']:.4f} -> {lines[-1]['loss']:.4f}, waiting for data {waiting_share(lines):.0%}"
         )
-    processes.end()
+    run.end()
 
 
 if __name__ == "__main__":

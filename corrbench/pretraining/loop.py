@@ -7,6 +7,7 @@ on a CPU in float32).
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import time
@@ -202,6 +203,14 @@ class Run:
             expected="finite figures",
             do=f"look at the batch in {path}; a smaller learning rate or precision float32 may help",
         )
+
+    def end(self) -> None:
+        """Leave the other processes."""
+        # the group must not die with DDP's reducer: that waits for gloo's thread while holding the lock of the interpreter,
+        # which this thread may want to free its last tensors
+        self.net = self.model
+        gc.collect()
+        self.processes.end()
 
     def save(self) -> None:
         """Write ``last.pt``; the old one stays until the new one is complete."""
