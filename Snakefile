@@ -33,6 +33,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/weights.smk"
 include: "workflow/rules/propagation.smk"
+include: "workflow/rules/probe.smk"
 include: "workflow/rules/report.smk"
 
 

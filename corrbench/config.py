@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from corrbench.datasets.benchmark import benchmark_label, benchmark_settings, measured_sequences
+from corrbench.datasets.opening import is_tracking
 from corrbench.datasets.source import archives_for, how_to_get
 from corrbench.entries import RANDOM, Entry, WeightsId
 from corrbench.errors import Refusal, nearest
@@ -15,6 +16,7 @@ from corrbench.pretraining.recipe import PRETRAINED, TIERS, Recipe
 from corrbench.propagation.protocol import Protocol
 from corrbench.provenance import ROOT
 from corrbench.rows import Rows, read_yaml, validate
+from corrbench.tracking.protocol import Probe, check_probe, own_probe
 
 
 class Config:
@@ -36,6 +38,7 @@ class Config:
         self.benchmarks = Rows(folders, "benchmarks", "benchmark")
         self.datasets = Rows(folders, "datasets", "dataset")
         self.recipes = Rows(folders, "recipes", "recipe")
+        self.probes = Rows(folders, "probes", "probe")
         for key in self.values["data"]:
             if key not in (known := ["synthetic", *self.datasets]):
                 raise Refusal(
@@ -166,8 +169,15 @@ class Config:
         """A recipe at a tier."""
         return Recipe.from_row(self.recipes.get(name, "recipe"), tier)
 
+    def probe_folder(self, entry: Entry) -> Path | None:
+        """Where the probe of an entry is trained; None if nothing is."""
+        if entry.probe is None or entry.probe.head != "trained":
+            return None
+        (weights,) = entry.weights
+        return self.results / "probe" / weights.path / entry.probe.name
+
     def all_recipes(self) -> list[Recipe]:
-        """Every recipe that some entry needs, those that it starts from included, once."""
+        """Every recipe that some entry needs, those that it starts from and those of probes included, once."""
         found: dict[tuple[str, str], Recipe] = {}
         for weights in self.all_weights():
             if weights.tier is not None:
@@ -175,6 +185,9 @@ class Config:
                 while name is not None and (name, tier) not in found:
                     found[name, tier] = self.recipe(name, tier)
                     name = found[name, tier].init
+        for entry in self.entries:
+            if entry.probe is not None and entry.probe.recipe is not None and entry.probe.head == "trained":
+                found[entry.probe.recipe.name, entry.probe.recipe.tier] = entry.probe.recipe
         return list(found.values())
 
     def video_root(self, dataset: str) -> Path:
@@ -222,7 +235,7 @@ class Config:
 
     def _add(self, method: str, source: str, protocol: str, benchmark: str, place: str) -> None:
         row = self.methods.get(method, f"{place}.methods")
-        protocol = row["protocol"] if protocol == "own" else protocol
+        measured = self.benchmarks.get(benchmark, f"{place}.benchmarks")
         encoder, members = dict(row["encoder"]), [method]
         if encoder["arch"] == "fusion":
             members = encoder["members"]
@@ -234,15 +247,22 @@ class Config:
                     expected="two plain networks of one grid and one colour space",
                     do="correct `members:`",
                 )
-        rules = Protocol.from_row(self.protocols.get(protocol, f"{place}.protocols"))
+        rules: Protocol | Probe
+        if is_tracking(measured):
+            name = own_probe(row) if protocol == "own" else protocol
+            rules = Probe.from_row(self.probes.get(name, f"{place}.protocols (on {benchmark})"), self.recipes)
+            check_probe(rules, row, source, place)
+        else:
+            name = row["protocol"] if protocol == "own" else protocol
+            rules = Protocol.from_row(self.protocols.get(name, f"{place}.protocols"))
         weights = self._weights(row, members, source, place)
         if (encoder["arch"] == "none") != rules.copy:
             raise Refusal(
-                f"{place}: method {method} with protocol {protocol}",
-                expected="method identity with protocol identity, and no other mixture",
+                f"{place}: method {method} with protocol {name}",
+                expected="method identity with protocol identity (stay on a benchmark of boxes), and no other mixture",
                 do="give the identity row a run of its own",
             )
-        entry = Entry(row, source, rules, self.benchmarks.get(benchmark, f"{place}.benchmarks"), weights, encoder)
+        entry = Entry(row, source, rules, measured, weights, encoder)
         if entry.key in self._by_key:
             raise Refusal(
                 f"{place}: two entries with the id {entry.id} on {benchmark}",

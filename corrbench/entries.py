@@ -1,6 +1,6 @@
 """Entries: what is measured, with stable ids and content hashes.
 
-An entry is weights x protocol x benchmark. Its id (``crw-r18.released.crw``) is readable and stable; together with the
+An entry is weights x protocol x benchmark; on a benchmark of boxes the protocol is a probe. Its id (``crw-r18.released.crw``) is readable and stable; together with the
 benchmark it names one row of the table.
 """
 
@@ -10,11 +10,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from corrbench.files import digest
 from corrbench.pretraining.recipe import PRETRAINED
 from corrbench.propagation.protocol import Protocol
+from corrbench.tracking.protocol import Probe
 
 RANDOM = re.compile(r"random(\d*)$")
 
@@ -51,7 +52,8 @@ class Entry:
 
     method: Mapping[str, Any]
     source: str
-    protocol: Protocol
+    protocol: Protocol | Probe
+    """How it is measured: label propagation, or a probe on a benchmark of boxes."""
     benchmark: Mapping[str, Any]
     weights: tuple[WeightsId, ...]
     """The weights files: none for identity, two for a fusion."""
@@ -81,12 +83,14 @@ class Entry:
 
     def propagate_settings(self) -> dict[str, Any]:
         """Everything of the config that the propagate stage reads."""
-        return {
-            "encoder": self.encoder,
-            "protocol": self.protocol.propagate_settings(),
-            "copy": self.protocol.copy,
-        }
+        protocol = cast(Protocol, self.protocol)
+        return {"encoder": self.encoder, "protocol": protocol.propagate_settings(), "copy": protocol.copy}
 
     def postprocess_settings(self) -> dict[str, Any]:
         """Everything of the config that the postprocess stage reads."""
         return {"decode": self.protocol.settings()["decode"]}
+
+    @property
+    def probe(self) -> Probe | None:
+        """The probe of an entry on a benchmark of boxes; None for label propagation."""
+        return self.protocol if isinstance(self.protocol, Probe) else None

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
 
 from corrbench.files import digest, read_json, write_json
 
@@ -36,18 +35,6 @@ def content_version(files: Mapping[str, Path], cache: Path) -> str:
     version = hasher.hexdigest()[:12]
     write_json(note, {"seen": seen, "version": version})
     return version
-
-
-def data_files(
-    root: Path, row: Mapping[str, Any], sequences: Sequence[str], kind: Literal["inputs", "annotations"]
-) -> dict[str, Path]:
-    """The files of a benchmark that propagation (`inputs`: images, first annotations) or the metric reads, by name."""
-    images, masks = root / "JPEGImages" / row["resolution"], root / "Annotations" / row["resolution"]
-    found = []
-    for name in sequences:
-        annotations = sorted((masks / name).glob("*.png"))
-        found += annotations if kind == "annotations" else [*sorted((images / name).glob("*.jpg")), *annotations[:1]]
-    return {path.relative_to(root).as_posix(): path for path in found}
 
 
 def gpu_count() -> int:

@@ -1,6 +1,6 @@
 """Check a data root: counts, sizes, ids, decodable files, complete split. Prints what is wrong and what to do.
 
-By hand:      python -m scripts.doctor --benchmark davis2017-val --root /data/DAVIS-2017
+By hand:      python -m scripts.doctor --benchmark davis2017-val --root /data/DAVIS-2017   (or otb100)
 In the flow:  writes the fingerprint of what propagation or the metric will read, and refuses ill data.
 """
 
@@ -11,8 +11,10 @@ from pathlib import Path
 
 from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.davis import open_davis
-from corrbench.datasets.doctor import diagnose
-from corrbench.errors import run_program
+from corrbench.datasets.doctor import diagnose, diagnose_otb
+from corrbench.datasets.opening import is_tracking
+from corrbench.datasets.otb import open_otb
+from corrbench.errors import Refusal, run_program
 from corrbench.files import write_json
 
 
@@ -36,10 +38,18 @@ def main() -> None:
         settings = json.loads(args.settings)
     else:
         settings = settings_by_hand(args.benchmark, args.root, subset=args.subset, rows=args.rows)
-    davis = open_davis(args.root, settings["row"], settings["sequences"])
+    row, names = settings["row"], settings["sequences"]
     if not args.root.is_dir():
-        davis.listed()  # refuses: there is no such folder
-    diagnosis = diagnose(davis, settings["row"], subset=settings["subset"], workers=args.workers)
+        raise Refusal(
+            f"{args.root}: no such folder",
+            expected=f"the root of {settings['label']}",
+            do="correct --root, or `data:` in the config",
+        )
+    if is_tracking(row):
+        diagnosis = diagnose_otb(open_otb(args.root, row, names), row, subset=settings["subset"], workers=args.workers)
+    else:
+        davis = open_davis(args.root, row, names)
+        diagnosis = diagnose(davis, row, subset=settings["subset"], workers=args.workers)
     print(f"{settings['label']} below {args.root}")
     print("\n".join(diagnosis.lines()))
     diagnosis.refuse_if_ill()

@@ -2,6 +2,7 @@
 
 python -m scripts.frames --data kinetics400 --root /data/kinetics --out frames       # extract, short side 256
 python -m scripts.frames --data youtube-vos --root /data/YouTube-VOS --out index     # frame folders: only the index
+python -m scripts.frames --data got10k --root /data/GOT-10k --out index              # tracks: the usable frames and boxes
 Finished folders are kept, so an interrupted call goes on. Videos that cannot be read are listed in skipped.csv.
 """
 
@@ -11,6 +12,7 @@ import json
 import os
 from pathlib import Path
 
+from corrbench.datasets.got10k import build_track_index
 from corrbench.datasets.videos import build_index, write_ytvos_csv
 from corrbench.errors import Refusal, run_program
 from corrbench.files import atomic
@@ -41,6 +43,11 @@ def main() -> None:
                 do="see workflow/schemas/dataset.schema.yaml",
             )
         videos = row["videos"]
+    if videos["kind"] == "tracks":
+        tracks = build_track_index(args.root, args.workers)
+        tracks.write(args.out / "index.csv")
+        print(f"{len(tracks.names)} sequences, {len(tracks.frames)} usable frames, fingerprint {tracks.fingerprint}")
+        return
     extract = videos["kind"] == "videos" and videos["extract"]
     index, skipped = build_index(
         args.root, videos["files"], videos["kind"], out=args.out if extract else None, short_side=videos["short_side"],

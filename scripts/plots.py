@@ -1,13 +1,19 @@
-"""Plots of one benchmark: leaderboard, per-sequence heat map, quality against cost."""
+"""Plots of one benchmark: leaderboard, per-sequence heat map, quality against cost; for boxes success and precision too."""
 
 import argparse
+import shutil
 from pathlib import Path
 
 from corrbench.config import Config
+from corrbench.datasets.opening import is_tracking
+from corrbench.entries import Entry
 from corrbench.errors import run_program
 from corrbench.files import atomic, read_json
+from corrbench.report.boxes import curve_figure
 from corrbench.report.plots import heat_map, leaderboard, quality_against_cost, save, sequence_frame
-from corrbench.report.table import entry_folder, read_table
+from corrbench.report.results import entry_folder
+from corrbench.report.table import read_table
+from corrbench.report.targets import main_metric
 
 
 def main() -> None:
@@ -24,16 +30,27 @@ def main() -> None:
     table = read_table(args.table)
     table = table[table["benchmark"] == label]
     entries = [e for e in config.entries if e.benchmark["name"] == args.benchmark]
-    by_sequence = {e.id: read_json(entry_folder(config, e) / "scores" / "scores.json")["sequences"] for e in entries}
+    scores = {e.id: read_json(entry_folder(config, e) / "scores" / "scores.json") for e in entries}
+    by_sequence = sequence_frame({name: found["sequences"] for name, found in scores.items()})
     pictures = {
         "leaderboard": lambda: leaderboard(table, label),
-        "sequences": lambda: heat_map(sequence_frame(by_sequence), label),
+        "sequences": lambda: heat_map(by_sequence, label, main_metric(table)),
         "cost": lambda: quality_against_cost(table, label),
     }
+    if is_tracking(row):
+        pictures["curves"] = lambda: curve_figure(scores, label)
+        toolkit(config, entries, args.out / "toolkit")
     for name, draw in pictures.items():
         for suffix in (".png", ".svg"):
             with atomic(args.out / f"{name}{suffix}") as temporary:
                 save(draw(), temporary)
+
+
+def toolkit(config: Config, entries: list[Entry], folder: Path) -> None:
+    """Copies of all boxes as got10k expects them, so that `ExperimentOTB(result_dir=folder).report([...])` reads them."""
+    with atomic(folder) as temporary:
+        for entry in entries:
+            shutil.copytree(entry_folder(config, entry) / "boxes", temporary / "OTB2015" / entry.id)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="index.csv of scripts/frames.py")
     parser.add_argument("--root", type=Path, required=True, help="folder of the indexed videos or frame folders")
     parser.add_argument("--kind", choices=("frames", "videos"), default="frames", help="what the index lists")
-    parser.add_argument("--init", type=Path, help="checkpoint.pth of the recipe that this one starts from")
+    parser.add_argument(
+        "--init", type=Path, help="checkpoint.pth of the recipe that this one starts from; for a probe the weights file"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, help="CPU threads of the network")
@@ -59,10 +61,12 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     processes = Processes.start(pick_device(args.device))
-    reader = Reader(args.root, Index.read(args.data), args.kind)
+    # a method whose data are no videos opens them itself
+    opened = getattr(recipe.module, "open_reader", None)
+    reader = opened(args.root, args.data) if opened else Reader(args.root, Index.read(args.data), args.kind)
     identity = {
         "recipe": recipe.settings(), "seed": args.seed, "data": reader.index.fingerprint, "code": code,
-        "init": file_hash(args.init) if args.init else None,
+        "init": _init_hash(args.init) if args.init else None,
     }  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
     run = Run(recipe, args.seed, reader, args.out, processes, identity=identity)
@@ -92,6 +96,12 @@ def main() -> None:
             f"{run.total} steps, loss {lines[0]['loss']:.4f} -> {lines[-1]['loss']:.4f}, waiting for data {waiting_share(lines):.0%}"
         )
     run.end()
+
+
+def _init_hash(path: Path) -> str:
+    """Of a canonical weights file that of its tensors, so that a copy made again is the same start."""
+    raw = torch.load(path, map_location="cpu", weights_only=True)
+    return raw["meta"]["sha256"] if "meta" in raw else file_hash(path)
 
 
 if __name__ == "__main__":

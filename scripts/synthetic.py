@@ -1,10 +1,13 @@
-"""Write the synthetic data set of a row that has `generate:`: a benchmark in DAVIS-2017's layout, or videos for pretraining."""
+"""Write the synthetic data set of a row that has `generate:`: a benchmark in the layout of DAVIS-2017 or OTB-100,
+or videos or tracks for training."""
 
 import argparse
 import shutil
 from pathlib import Path
 
+from corrbench.datasets.opening import is_tracking
 from corrbench.datasets.synthetic import write_davis, write_videos
+from corrbench.datasets.synthetic_tracks import write_got10k, write_otb
 from corrbench.errors import Refusal, run_program
 from corrbench.files import atomic
 from corrbench.provenance import ROOT
@@ -22,13 +25,14 @@ def main() -> None:
 
     folders = [ROOT / "config", *args.rows]
     if args.videos:
-        wanted = Rows(folders, "datasets", "dataset").get(args.videos, "--videos").get("videos", {}).get("generate")
+        videos = Rows(folders, "datasets", "dataset").get(args.videos, "--videos").get("videos", {})
+        wanted = videos.get("generate")
         if wanted is None:
             raise Refusal(
                 f"{args.videos} is not synthetic", expected="a row with `generate:`", do="use --videos synthetic-videos"
             )
         with atomic(args.out) as temporary:
-            write_videos(temporary, **wanted)
+            (write_got10k if videos["kind"] == "tracks" else write_videos)(temporary, **wanted)
         return
     row = Rows(folders, "benchmarks", "benchmark").get(args.benchmark, "--benchmark")
     if "generate" not in row:
@@ -39,7 +43,10 @@ def main() -> None:
         )
     if args.out.exists():
         shutil.rmtree(args.out)
-    write_davis(args.out, row["sequences"], split=row["split"], **row["generate"])
+    if is_tracking(row):
+        write_otb(args.out, row["sequences"], **row["generate"])
+    else:
+        write_davis(args.out, row["sequences"], split=row["split"], **row["generate"])
 
 
 if __name__ == "__main__":

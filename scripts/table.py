@@ -7,7 +7,8 @@ from corrbench.config import Config
 from corrbench.errors import run_program
 from corrbench.files import atomic, write_json
 from corrbench.report.provenance import build_provenance
-from corrbench.report.table import build_table, load_results, to_csv, to_markdown
+from corrbench.report.results import load_results
+from corrbench.report.table import build_table, to_csv, to_markdown
 
 
 def main() -> None:

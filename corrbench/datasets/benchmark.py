@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from corrbench.datasets.otb import present_targets
 from corrbench.errors import Refusal, nearest
 from corrbench.provenance import ROOT
 from corrbench.rows import Rows
@@ -23,11 +24,13 @@ def measured_sequences(row: Mapping[str, Any], subset: Subset, root: Path) -> li
     if subset is None:
         return whole
     if subset == "present":
-        found = [n for n in whole if (root / "JPEGImages" / row["resolution"] / n).is_dir()]
+        tracking = row["dataset"] == "otb"
+        images = root if tracking else root / "JPEGImages" / row["resolution"]
+        found = present_targets(root, whole) if tracking else [n for n in whole if (images / n).is_dir()]
         if not found:
             raise Refusal(
                 f"{root}: none of the {len(whole)} sequences of {row['name']} is there",
-                expected=f"JPEGImages/{row['resolution']}/<sequence> folders",
+                expected=f"folders {images}/<sequence>",
                 do="correct the data root",
             )
         return found

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from corrbench.datasets.davis import Davis, Sequence, read_annotation, read_image
+from corrbench.datasets.otb import Otb
 from corrbench.errors import Refusal
 from corrbench.parallel import parallel_map
 from corrbench.progress import Progress
@@ -95,13 +96,49 @@ def diagnose(davis: Davis, row: dict[str, Any], *, subset: bool, workers: int = 
             findings.append(finding)
             bar.advance(note=finding.name)
     if not subset:
-        for key, got in (
-            ("frames", sum(f.frames for f in findings)),
-            ("objects", sum(f.objects for f in findings)),
-        ):
-            if row.get(key) is not None and got != row[key]:
-                problems.append(f"{got} {key} in all, the split has {row[key]}")
+        problems += _wrong_totals(findings, row)
     return Diagnosis(findings, problems)
+
+
+def diagnose_otb(otb: Otb, row: dict[str, Any], *, subset: bool, workers: int = 1) -> Diagnosis:
+    """Check every target of `otb.sequences`: present, as many boxes as images and as the row says, decodable, one size.
+
+    A box without area is wrong in the first frame only: OTB-100 has none, but a tracker can do without later ones.
+    """
+    findings = []
+    with Progress("doctor", len(otb.sequences), unit="target") as bar:
+        for finding in parallel_map(_examine_track, [(otb, name) for name in otb.sequences], workers):
+            findings.append(finding)
+            bar.advance(note=finding.name)
+    return Diagnosis(findings, [] if subset else _wrong_totals(findings, row))
+
+
+def _wrong_totals(findings: list[Finding], row: dict[str, Any]) -> list[str]:
+    got = {"frames": sum(f.frames for f in findings), "objects": sum(f.objects for f in findings)}
+    return [f"{n} {k} in all, the split has {row[k]}" for k, n in got.items() if row.get(k) is not None and n != row[k]]
+
+
+def _examine_track(arguments: tuple[Otb, str]) -> Finding:
+    otb, name = arguments
+    finding = Finding(name)
+    try:
+        track = otb.track(name)
+        finding.frames, finding.objects = len(track.images), 1
+        if not (track.boxes[0, 2:] > 0).all():
+            finding.problems.append(f"the first box is {track.boxes[0].tolist()}, without area")
+        for path in track.images:
+            shape = read_image(path).shape[:2]
+            finding.size = finding.size if any(finding.size) else (shape[0], shape[1])
+            if shape != finding.size:
+                finding.problems.append(
+                    f"{path.name} is {shape[1]}x{shape[0]}, the first frame {finding.size[1]}x{finding.size[0]}"
+                )
+    except Refusal as refusal:
+        finding.problems.append(str(refusal).replace("\n", ";"))
+        return finding
+    finding.inputs = _hash(f"box {track.boxes[0].tolist()}", list(track.images))
+    finding.annotations = hashlib.sha256(track.boxes.tobytes()).hexdigest()
+    return finding
 
 
 def _examine(arguments: tuple[Davis, str, bool]) -> Finding:

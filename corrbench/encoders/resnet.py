@@ -61,7 +61,7 @@ class ResNet(nn.Module):
 
 
 def set_stride(stage: nn.Module, base: int, stride: int) -> None:
-    """Give every convolution of a stage that has stride `base` > 1 the stride `stride`, shortcuts included."""
+    """Give every convolution of a stage that has stride `base` the stride `stride`, shortcuts included."""
     if base == stride:
         return
     for module in stage.modules():

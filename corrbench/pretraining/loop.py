@@ -18,12 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from corrbench.datasets.videos import Reader
 from corrbench.errors import Refusal
 from corrbench.files import atomic, digest
 from corrbench.pretraining.method import Method
 from corrbench.pretraining.networks import join_batchnorm
-from corrbench.pretraining.order import STEP, STOP_SIGNALS, Order, StepData, Steps, loader, stream
+from corrbench.pretraining.order import STEP, STOP_SIGNALS, DataReader, Order, StepData, Steps, loader, stream
 from corrbench.pretraining.processes import Processes
 from corrbench.pretraining.recipe import Recipe, options_of
 from corrbench.pretraining.schedule import factor, make_optimizer, total_steps
@@ -52,7 +51,14 @@ class Run:
     """One pretraining run in one folder: ``last.pt`` to go on from, ``log.jsonl``."""
 
     def __init__(
-        self, recipe: Recipe, seed: int, reader: Reader, folder: Path, processes: Processes, *, identity: dict[str, Any]
+        self,
+        recipe: Recipe,
+        seed: int,
+        reader: DataReader,
+        folder: Path,
+        processes: Processes,
+        *,
+        identity: dict[str, Any],
     ) -> None:
         """`identity`: what a saved state must agree with to be gone on from (recipe, data, code, ...)."""
         self.recipe, self.seed, self.folder, self.processes = recipe, seed, folder, processes

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from corrbench.datasets.videos import Index, Reader
 from corrbench.errors import Refusal
 
 Samples = NDArray[np.int64]
@@ -24,13 +23,33 @@ TRIES = 5
 """Other samples tried in place of one that cannot be read."""
 
 
+class DataIndex(Protocol):
+    """What a data set lists: videos (`datasets.videos.Index`) or annotated tracks (`datasets.got10k.TrackIndex`)."""
+
+    @property
+    def videos(self) -> Sequence[Any]:
+        """Its videos, in a stable order."""
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits over what it lists."""
+
+
+class DataReader(Protocol):
+    """What gives a data set's images; how is between a method's `Source` and its reader."""
+
+    @property
+    def index(self) -> Any:
+        """The `DataIndex`."""
+
+
 class SampleSource(Protocol):
     """What a method file offers as `Source`: lists of samples, and one sample as tensors."""
 
-    def epoch(self, index: Index, rng: Generator) -> Samples:
+    def epoch(self, index: Any, rng: Generator) -> Samples:
         """The samples of one epoch, in order."""
 
-    def load(self, reader: Reader, sample: NDArray[np.int64], rng: Generator) -> dict[str, Tensor]:
+    def load(self, reader: Any, sample: NDArray[np.int64], rng: Generator) -> dict[str, Tensor]:
         """One sample, augmented."""
 
 
@@ -47,7 +66,7 @@ class Order:
     """Epoch lists of one run: all as long as the first one, so that every epoch has the same number of steps."""
 
     def __init__(
-        self, source: SampleSource, index: Index, seed: int, batch: int, *, drop_last: bool, world: int = 1
+        self, source: SampleSource, index: DataIndex, seed: int, batch: int, *, drop_last: bool, world: int = 1
     ) -> None:
         self.source, self.index, self.seed, self.batch = source, index, seed, batch
         self._cache: tuple[int, Samples] | None = None
@@ -80,7 +99,7 @@ class Order:
 class StepData(Dataset[dict[str, Tensor]]):
     """Samples by (epoch, position); the random numbers of a sample depend on nothing else."""
 
-    def __init__(self, order: Order, reader: Reader) -> None:
+    def __init__(self, order: Order, reader: DataReader) -> None:
         self.order, self.reader = order, reader
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:

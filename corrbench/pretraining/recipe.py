@@ -26,7 +26,7 @@ class Recipe:
     name: str
     tier: str
     method: str
-    """Module of ``corrbench/pretraining/``."""
+    """Module of ``corrbench/pretraining/``, or `probe` (``corrbench/tracking/probe.py``)."""
     data: str
     """Row of ``config/datasets/``."""
     batch: int
@@ -74,12 +74,19 @@ class Recipe:
     @property
     def module(self) -> ModuleType:
         """The method's file; imported by name so that one method's code is no part of another's version."""
-        return importlib.import_module(f"corrbench.pretraining.{self.method}")
+        return importlib.import_module(method_module(self.method))
+
+
+def method_module(method: str) -> str:
+    """The module that trains a method."""
+    return "corrbench.tracking.probe" if method == "probe" else f"corrbench.pretraining.{method}"
 
 
 def pretrain_code(method: str) -> str:
     """Code version of a run: the program and the loop, then the method's file. Another method's code is no part of it."""
-    return "+".join(code_version(path) for path in ("scripts/pretrain.py", f"corrbench/pretraining/{method}.py"))
+    return "+".join(
+        code_version(path) for path in ("scripts/pretrain.py", method_module(method).replace(".", "/") + ".py")
+    )
 
 
 def options_of(kind: type, values: Mapping[str, Any], where: str) -> Any:

@@ -20,13 +20,15 @@ def factor(schedule: Mapping[str, Any], step: int, *, total: int, steps_per_epoc
     """Factor on the learning rate in a step (0-based).
 
     constant: 1; cosine: ``(1 + cos(pi step / total)) / 2``; steps: `factors[i]` from epoch `at[i]` on; samples:
-    `factors[i]` once more than `at[i]` samples were seen.
+    `factors[i]` once more than `at[i]` samples were seen; exponential: `gamma` to the power of the epoch.
     """
     kind = schedule["kind"]
     if kind == "constant":
         return 1.0
     if kind == "cosine":
         return (1 + math.cos(math.pi * step / total)) / 2
+    if kind == "exponential":
+        return schedule["gamma"] ** (step // steps_per_epoch)
     factors = [1.0, *schedule["factors"]]
     if kind == "steps":
         return factors[bisect.bisect_right([at * steps_per_epoch for at in schedule["at"]], step)]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from corrbench.config import Config
-from corrbench.report.table import IN_MARKDOWN
+from corrbench.datasets.opening import is_tracking
+from corrbench.report.table import shown_columns
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; }
@@ -39,11 +40,12 @@ def page(config: Config, table: pd.DataFrame, papers: list[str]) -> str:
         for protocol_hash, group in part.groupby("protocol_hash", sort=False):
             names = ", ".join(dict.fromkeys(group["protocol"]))
             parts.append(f"<h3>protocol {html.escape(names)} <code>{protocol_hash}</code></h3>")
-            columns = [c for c in IN_MARKDOWN if c not in ("benchmark", "protocol_hash")]
-            parts.append(_table(group.sort_values("J&F", ascending=False)[columns]))
-        parts.append(f"<h3>Sequences</h3><img src='plots/{name}/sequences.png' alt='J&amp;F of each sequence'>")
+            parts.append(_table(shown_columns(group)))
+        if is_tracking(benchmark):
+            parts.append(f"<h3>Curves</h3><img src='plots/{name}/curves.png' alt='success and precision curves'>")
+        parts.append(f"<h3>Sequences</h3><img src='plots/{name}/sequences.png' alt='score of each sequence'>")
         parts.append(f"<h3>Cost</h3><img src='plots/{name}/cost.png' alt='quality against cost'>")
-        parts.append("<h3>Masks</h3>")
+        parts.append("<h3>Boxes</h3>" if is_tracking(benchmark) else "<h3>Masks</h3>")
         for entry in (e for e in config.entries if e.benchmark["name"] == name):
             source = f"{name}/{entry.id}/overlay.png"
             parts.append(
@@ -52,7 +54,7 @@ def page(config: Config, table: pd.DataFrame, papers: list[str]) -> str:
     links = " ".join(f"<a href='paper/{p}.md'>{html.escape(p)}</a>" for p in papers)
     parts.append(f"<h2>Paper against reproduced</h2><p>{links}</p>")
     parts.append("<p class='note'>J&amp;F, J and F are means over objects in percent as davis2017-evaluation computes them; first and last frame are "
-                 "left out. Rows of different protocol hashes were measured by different rules and are never ranked together.</p></html>")  # fmt: skip
+                 "left out. Precision and success of boxes are those of got10k's ExperimentOTB. Rows of different protocol hashes were measured by different rules and are never ranked together.</p></html>")  # fmt: skip
     return "\n".join(parts) + "\n"
 
 

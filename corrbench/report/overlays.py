@@ -54,10 +54,15 @@ def strip(davis: Davis, name: str, masks: Path, *, single_object: bool) -> Pictu
         picture = overlay(read_image(path), guess, truth)
         size = (WIDTH, round(picture.shape[0] * WIDTH / picture.shape[1]))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-        for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.putText(picture, text, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, width, cv2.LINE_AA)
+        caption(picture, text)
         pictures.append(picture)
     return np.concatenate(pictures, axis=1)
+
+
+def caption(picture: Picture, text: str) -> None:
+    """Write white text with a black rim into the upper left corner."""
+    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(picture, text, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, width, cv2.LINE_AA)
 
 
 def sheet(davis: Davis, masks: Path, title: str, *, single_object: bool) -> Picture:

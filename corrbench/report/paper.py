@@ -10,6 +10,8 @@ from corrbench.config import Config
 from corrbench.report.table import markdown_table
 from corrbench.report.targets import read_targets, target_of
 
+_BOXES = {"precision": "precision", "success": "success"}
+
 
 def paper_tables(config: Config, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """For every benchmark with published numbers: all its rows, with the entry that reproduces each, or `not run`."""
@@ -23,13 +25,13 @@ def paper_tables(config: Config, table: pd.DataFrame) -> dict[str, pd.DataFrame]
     tables: dict[str, list[dict[str, Any]]] = {}
     for target in targets:
         values, ours = target.values, reproduced.get(target.values["id"])
+        measured = {"J&F": "J&F", "J-Mean": "J-mean", "F-Mean": "F-mean"} if "J&F" in values else _BOXES
         tables.setdefault(target.benchmark, []).append({
-            "row": values["label"], "protocol": values["protocol"] or "its own", "J&F published": target.score,
-            "J-Mean published": values.get("J-Mean"), "F-Mean published": values.get("F-Mean"),
-            "J&F reproduced": ours["J&F"] if ours else None, "J-Mean reproduced": ours["J-mean"] if ours else None,
-            "F-Mean reproduced": ours["F-mean"] if ours else None, "delta": ours["delta"] if ours else None,
-            "verdict": ours["verdict"] if ours else "not run", "entry": ours["entry"] if ours else None,
-            "grade": values["grade"], "source": values["source"], "note": values.get("note"),
+            "row": values["label"], "protocol": values["protocol"] or "its own",
+            **{f"{name} published": values.get(name) for name in measured},
+            **{f"{name} reproduced": ours[column] if ours else None for name, column in measured.items()},
+            "delta": ours["delta"] if ours else None, "verdict": ours["verdict"] if ours else "not run",
+            "entry": ours["entry"] if ours else None, "grade": values["grade"], "source": values["source"], "note": values.get("note"),
         })  # fmt: skip
     return {name: pd.DataFrame(rows) for name, rows in tables.items()}
 
@@ -40,6 +42,6 @@ def paper_markdown(benchmark: str, frame: pd.DataFrame) -> str:
         f"# Paper against reproduced: {benchmark}", "", markdown_table(frame), "",
         "Percent. Grades: S printed by the authors for their released weights; R another official repository; P the paper's own table; "
         "X printed by somebody else.",
-        "Verdict: reproduced within 0.3 J&F of the published number, close within 1.0; `not run` when no entry of this config has the "
+        "Verdict: reproduced within 0.3 of the published number (J&F; success and precision of boxes), close within 1.0; `not run` when no entry of this config has the "
         "method, weights and protocol hash on the whole benchmark.", "",
     ])  # fmt: skip

@@ -17,14 +17,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from corrbench.report.targets import BAND
+from corrbench.report.targets import BAND, main_metric
 
 COLOURS = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
 plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "corrbench"})
 
 
 def leaderboard(table: pd.DataFrame, benchmark: str) -> Figure:
-    """Bars of J&F, grouped and ranked within each protocol hash; a diamond and a band where a number was published."""
+    """Bars of J&F (success for boxes), grouped and ranked within each protocol hash; a diamond and a band where a number was published."""
+    metric = main_metric(table)
     groups = list(table.groupby("protocol_hash", sort=False))
     height = 1.2 + 0.27 * len(table) + 0.42 * len(groups)
     figure, axes = plt.subplots(figsize=(9, height), layout="constrained")
@@ -41,9 +42,9 @@ def leaderboard(table: pd.DataFrame, benchmark: str) -> Figure:
             color="0.3",
         )
         y += 1
-        for row in group.sort_values("J&F", ascending=False).to_dict("records"):
-            axes.barh(y, row["J&F"], height=0.72, color=COLOURS[i % len(COLOURS)], alpha=0.8)
-            axes.text(row["J&F"] + 0.6, y, f"{row['J&F']:.1f}", va="center", fontsize=8)
+        for row in group.sort_values(metric, ascending=False).to_dict("records"):
+            axes.barh(y, row[metric], height=0.72, color=COLOURS[i % len(COLOURS)], alpha=0.8)
+            axes.text(row[metric] + 0.6, y, f"{row[metric]:.1f}", va="center", fontsize=8)
             if pd.notna(row["published"]):
                 near, far = BAND
                 axes.barh(y, 2 * far, left=row["published"] - far, height=0.9, color="0.75", alpha=0.6, zorder=0)
@@ -56,9 +57,10 @@ def leaderboard(table: pd.DataFrame, benchmark: str) -> Figure:
     axes.set_yticks(ticks, labels)
     axes.set_ylim(y - 0.2, -0.6)
     axes.set_xlim(0, 100)
-    axes.set_xlabel("J&F (%), higher is better; ranked only within one protocol")
+    axes.set_xlabel(f"{metric} (%), higher is better; ranked only within one protocol")
     axes.set_title(
-        f"{benchmark}: J&F" + (" (diamond: published, bands 0.3 and 1.0)" if table["published"].notna().any() else "")
+        f"{benchmark}: {metric}"
+        + (" (diamond: published, bands 0.3 and 1.0)" if table["published"].notna().any() else "")
     )
     return figure
 
@@ -69,8 +71,8 @@ def short_name(row: Mapping[Any, Any]) -> str:
     return f"{row['method']}{backbone}"
 
 
-def heat_map(by_sequence: pd.DataFrame, benchmark: str) -> Figure:
-    """J&F (%) of every sequence (columns) and entry (rows)."""
+def heat_map(by_sequence: pd.DataFrame, benchmark: str, metric: str = "J&F") -> Figure:
+    """J&F or success (%) of every sequence (columns) and entry (rows)."""
     rows, columns = by_sequence.shape
     figure, axes = plt.subplots(figsize=(3.2 + 0.5 * columns, 1.6 + 0.28 * rows), layout="constrained")
     image = axes.imshow(by_sequence.to_numpy(), vmin=0, vmax=100, cmap="viridis", aspect="auto")
@@ -88,28 +90,29 @@ def heat_map(by_sequence: pd.DataFrame, benchmark: str) -> Figure:
                 fontsize=7,
                 color="white" if value < 60 else "black",
             )
-    figure.colorbar(image, ax=axes, label="J&F (%)", shrink=0.9)
-    axes.set_title(f"{benchmark}: J&F of each sequence")
+    figure.colorbar(image, ax=axes, label=f"{metric} (%)", shrink=0.9)
+    axes.set_title(f"{benchmark}: {metric} of each sequence")
     return figure
 
 
 def quality_against_cost(table: pd.DataFrame, benchmark: str) -> Figure:
-    """J&F over frames per second (log), one marker per protocol."""
+    """J&F (success for boxes) over frames per second (log), one marker per protocol."""
+    metric = main_metric(table)
     figure, axes = plt.subplots(figsize=(9.5, 5), layout="constrained")
     part = table[table["fps"].notna()]
     for i, (protocol_hash, group) in enumerate(part.groupby("protocol_hash", sort=False)):
         names = ", ".join(dict.fromkeys(group["protocol"]))
-        axes.scatter(group["fps"], group["J&F"], label=f"{names} ({protocol_hash})", color=COLOURS[i % len(COLOURS)], marker="osD^vP*X<>"[i % 10], s=45)  # fmt: skip
+        axes.scatter(group["fps"], group[metric], label=f"{names} ({protocol_hash})", color=COLOURS[i % len(COLOURS)], marker="osD^vP*X<>"[i % 10], s=45)  # fmt: skip
     axes.set_xscale("log")
     axes.margins(x=0.18, y=0.12)
     devices = ", ".join(sorted(set(part["device"])))
-    axes.set_xlabel(f"frames per second (log), encoding and propagation on {devices}")
-    axes.set_ylabel("J&F (%)")
+    axes.set_xlabel(f"frames per second (log), network and propagation or tracking on {devices}")
+    axes.set_ylabel(f"{metric} (%)")
     axes.set_title(f"{benchmark}: quality against cost")
     if len(part):
         figure.legend(title="protocol", fontsize=7, title_fontsize=8, loc="outside right upper")
     axes.grid(alpha=0.25)
-    _place_labels(axes, [(row["fps"], row["J&F"], short_name(row)) for row in part.to_dict("records")])
+    _place_labels(axes, [(row["fps"], row[metric], short_name(row)) for row in part.to_dict("records")])
     return figure
 
 
@@ -141,6 +144,6 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def sequence_frame(scores: dict[str, dict[str, float]]) -> pd.DataFrame:
-    """Entry id -> sequence -> J&F fraction, as a frame in percent (rows entries, columns sequences)."""
+    """Entry id -> sequence -> fraction, as a frame in percent (rows entries, columns sequences)."""
     frame = pd.DataFrame.from_dict(scores, orient="index") * 100
     return frame.astype(np.float64)

@@ -42,7 +42,7 @@ def _row(config: Config, entry: Entry, result: Mapping[str, Any]) -> dict[str, A
             "annotations_fingerprint": data["annotations"]["fingerprint"],
         },
         "stages": {
-            "propagate": {
+            "propagate" if entry.probe is None else "track": {
                 "code": summary["record"]["code"],
                 "key": summary["key"],
                 "device": summary["device"],
@@ -52,10 +52,14 @@ def _row(config: Config, entry: Entry, result: Mapping[str, Any]) -> dict[str, A
         "again": _config_again(config, entry),
         "result": str(folder / entry.id / "scores" / "scores.json"),
     }
+    folder_of_probe = config.probe_folder(entry)
+    if folder_of_probe is not None:
+        record["probe"] = read_json(folder_of_probe / "recipe.json")
     if scores is not None:
         made = scores["record"]
+        if entry.probe is None:
+            record["stages"]["postprocess"] = {key: made["masks"][key] for key in ("code", "settings", "libraries")}
         record["stages"] |= {
-            "postprocess": {key: made["masks"][key] for key in ("code", "settings", "libraries")},
             "evaluate": {"code": made["code"], "metric": scores["metric"], "libraries": made["libraries"]},
         }
         record["scores"] = scores["global"]
@@ -67,6 +71,8 @@ def _config_again(config: Config, entry: Entry) -> dict[str, Any]:
     values, name, key = config.values, entry.benchmark["name"], entry.benchmark["data"]
     again: dict[str, Any] = {"results": "results/again", "device": values["device"]}
     recipes = [config.recipe(config.methods.get(w.method, "")["recipe"], w.tier[0]) for w in entry.weights if w.tier]
+    if entry.probe is not None and entry.probe.recipe is not None:
+        recipes.append(entry.probe.recipe)
     roots = {k: values["data"][k] for k in [key, *(r.data for r in recipes)] if k in values["data"]}
     if roots:
         again["data"] = roots
@@ -112,9 +118,12 @@ def explain(row: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"    warning: {warning}" for warning in weights.get("warnings") or [])
     if not row["weights"]:
         yield "  none: no network"
-    for made in row["pretraining"]:
+    for what, made in [
+        *(("Pretraining", m) for m in row["pretraining"]),
+        *([("Probe", row["probe"])] if "probe" in row else []),
+    ]:
         recipe = made["recipe"]
-        yield f"\nPretraining: recipe {recipe['name']} ({made['hash']}), tier {recipe['tier']}, seed {made['seed']}"
+        yield f"\n{what}: recipe {recipe['name']} ({made['hash']}), tier {recipe['tier']}, seed {made['seed']}"
         yield f"  {made['steps']} steps on {made['videos']} videos ({recipe['data']}, {made['data']}), {made['processes']} process(es), {made['device']}, code {made['code']}"
         yield from (f"  {line}" for line in _yaml(recipe["options"]))
     yield "\nData"

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from corrbench.config import Config
 from corrbench.entries import Entry
 from corrbench.propagation.protocol import Protocol
 from corrbench.rows import read_yaml, validate
+from corrbench.tracking.protocol import Probe
 
 BAND = (0.3, 1.0)
 """J&F within the first number of the target is `reproduced`, within the second `close`, else `differs`. Two runs of the
-same weights by two harnesses differ by 0.18 (CRW's and SFC's READMEs)."""
+same weights by two harnesses differ by 0.18 (CRW's and SFC's READMEs). Success and
+precision of boxes have the same band."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +30,19 @@ class Target:
     protocol_hash: str | None
 
     @property
-    def score(self) -> float:
-        """Published J&F in percent."""
-        return float(self.values["J&F"])
+    def metrics(self) -> tuple[str, ...]:
+        """What decides the verdict: J&F, or success and precision."""
+        return ("J&F",) if "J&F" in self.values else ("success", "precision")
 
-    def verdict(self, reproduced: float) -> str:
-        """`reproduced`, `close` or `differs`, from the band."""
+    @property
+    def score(self) -> float:
+        """Published J&F, or success, in percent."""
+        return float(self.values[self.metrics[0]])
+
+    def verdict(self, reproduced: Mapping[str, Any]) -> str:
+        """`reproduced`, `close` or `differs`, from the band; of several metrics the one that is furthest off counts."""
         near, far = BAND
-        distance = abs(round(reproduced - self.score, 6))
+        distance = max(abs(round(reproduced[name] - float(self.values[name]), 6)) for name in self.metrics)
         return "reproduced" if distance <= near else "close" if distance <= far else "differs"
 
 
@@ -49,9 +58,19 @@ def read_targets(config: Config) -> list[Target]:
         table = validate(read_yaml(path), "targets", str(path))
         for row in table["rows"]:
             name = row["protocol"]
-            rules = Protocol.from_row(config.protocols.get(name, f"{path}: {row['id']}")) if name else None
-            found.append(Target(table["benchmark"], row, rules.hash if rules else None))
+            found.append(Target(table["benchmark"], row, _hash(config, name, f"{path}: {row['id']}") if name else None))
     return found
+
+
+def _hash(config: Config, name: str, where: str) -> str:
+    if name in config.probes:
+        return Probe.from_row(config.probes.get(name, where), config.recipes).hash
+    return Protocol.from_row(config.protocols.get(name, where)).hash
+
+
+def main_metric(table: pd.DataFrame) -> str:
+    """The column by which the rows of one benchmark are ranked: J&F, or success for boxes."""
+    return "success" if table["J&F"].isna().all() and table["success"].notna().any() else "J&F"
 
 
 def target_of(entry: Entry, targets: Iterable[Target], *, subset: bool) -> Target | None:

@@ -6,13 +6,16 @@ import re
 from snakemake.exceptions import WorkflowError
 
 from corrbench.config import Config
+from corrbench.datasets.opening import data_files, is_tracking
 from corrbench.entries import WeightsId
 from corrbench.errors import Refusal
 from corrbench.files import canonical_json, digest
 from corrbench.provenance import code_version
 from corrbench.pretraining.recipe import pretrain_code
+from corrbench.report.results import entry_folder, summary_name
 from corrbench.report.targets import target_files
-from corrbench.workflow import content_version, data_files, gpu_count
+from corrbench.tracking.protocol import Probe
+from corrbench.workflow import content_version, gpu_count
 
 try:
     CONFIG = Config(dict(config))
@@ -26,6 +29,8 @@ DOWNLOADED = {
     b["name"]: b["data"] for b in CONFIG.all_benchmarks() if CONFIG.is_downloaded(b)
 }
 SCORED = [e for e in CONFIG.entries if e.benchmark["scoring"] != "server"]
+TRACKED = [e for e in CONFIG.entries if e.probe is not None]
+PROPAGATED = [e for e in CONFIG.entries if e.probe is None]
 PACKED = [e for e in CONFIG.entries if e.benchmark["scoring"] == "server"]
 # `auto`: on a cluster every job gets a GPU; on one machine, if it has one
 ON_CLUSTER = "CORRBENCH_CLUSTER" in os.environ
@@ -44,7 +49,9 @@ GPU_PLACE = {
 }
 
 ALL = [b["name"] for b in CONFIG.all_benchmarks()]
-SHARDS = {b: k for b, k in CONFIG.values["shards"].items() if b in ALL and k > 1}
+BOXES = [b["name"] for b in CONFIG.all_benchmarks() if is_tracking(b)]
+MASKS = [b for b in ALL if b not in BOXES]
+SHARDS = {b: k for b, k in CONFIG.values["shards"].items() if b in MASKS and k > 1}
 BENCHMARKS = list(dict.fromkeys(e.benchmark["name"] for e in SCORED))
 REPORT = [
     f"{RESULTS}/table.csv",
@@ -76,6 +83,11 @@ def benchmark_settings(wildcards):
 def propagate_settings(wildcards):
     entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
     return canonical_json(entry.propagate_settings())
+
+
+def track_settings(wildcards):
+    entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
+    return canonical_json(entry.probe.track_settings())
 
 
 def postprocess_settings(wildcards):
@@ -115,7 +127,16 @@ def weights_files(wildcards, name):
     return [f"{RESULTS}/weights/{w.path}/{name}" for w in entry.weights]
 
 
+def probe_head(wildcards):
+    """The trained layer of an entry."""
+    folder = CONFIG.probe_folder(CONFIG.entry(wildcards.benchmark, wildcards.entry))
+    return [] if folder is None else f"{folder}/checkpoint.pth"
+
+
 def recipe_of(wildcards):
+    if "probe" in wildcards.keys():
+        row = CONFIG.probes.get(wildcards.probe, "target")
+        return Probe.from_row(row, CONFIG.recipes).recipe
     return CONFIG.recipe(wildcards.recipe, wildcards.tier)
 
 
@@ -174,6 +195,11 @@ def checkpoint_version(wildcards):
         return ""  # by time, as any file that a rule makes; the table compares its hash with the report's
     path = Path(CONFIG.values["files"][wildcards.source]["path"])
     return content_version({"checkpoint": path}, CONFIG.results / ".versions")
+
+
+def summaries(entries):
+    """What propagation or tracking of these entries writes."""
+    return [str(entry_folder(CONFIG, e) / summary_name(e)) for e in entries]
 
 
 def of_entries(entries, name):

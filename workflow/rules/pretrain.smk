@@ -87,6 +87,7 @@ rule pretrain:
             else ""
         ),
         init=lambda w, input: ["--init", input.init] if input.init else [],
+        seed=lambda w: int(w.seed),
         root=lambda w, input: frames_root(w),
         kind=frames_kind,
         out=lambda w, output: str(Path(output[0]).parent),
@@ -94,6 +95,6 @@ rule pretrain:
         workers=lambda w, input: TRAIN["workers"],
     shell:
         "python -m scripts.gpu_slot {resources.gpu} --"
-        " python -m {params.launch}scripts.pretrain --settings {params.settings:q} --seed {wildcards.seed}"
+        " python -m {params.launch}scripts.pretrain --settings {params.settings:q} --seed {params.seed}"
         " --data {input.index:q} --root {params.root:q} --kind {params.kind} {params.init:q} --out {params.out:q}"
         " --device {params.device} --workers {params.workers} > {log:q} 2>&1"

@@ -17,7 +17,7 @@ rule propagate:
     log:
         f"{RESULTS}/logs/propagate/{{benchmark}}/{{entry}}.log",
     wildcard_constraints:
-        benchmark=one_of(b for b in ALL if b not in SHARDS),
+        benchmark=one_of(b for b in MASKS if b not in SHARDS),
     conda:
         "../../envs/corrbench.yaml"
     threads: 4
@@ -138,6 +138,8 @@ rule evaluate:
         scores=f"{RESULTS}/{{benchmark}}/{{entry}}/scores/scores.json",
     log:
         f"{RESULTS}/logs/evaluate/{{benchmark}}/{{entry}}.log",
+    wildcard_constraints:
+        benchmark=one_of(MASKS),
     group:
         "scores"
     conda:

@@ -9,7 +9,7 @@ localrules:
 
 rule table:
     input:
-        of_entries(CONFIG.entries, "propagation.json"),
+        summaries(CONFIG.entries),
         of_entries(SCORED, "scores/scores.json"),
         [f"{RESULTS}/weights/{w.path}/report.json" for w in CONFIG.all_weights()],
         [
@@ -75,6 +75,8 @@ rule plots:
         ),
     log:
         f"{RESULTS}/logs/plots/{{benchmark}}.log",
+    wildcard_constraints:
+        benchmark=one_of(MASKS),
     conda:
         "../../envs/corrbench.yaml"
     resources:
@@ -87,6 +89,27 @@ rule plots:
     shell:
         "python -m scripts.plots --config {params.config:q} --table {input.table:q} --benchmark {wildcards.benchmark}"
         " --out {params.out:q} > {log:q} 2>&1"
+
+
+use rule plots as plots_boxes with:
+    output:
+        *[
+            f"{RESULTS}/plots/{{benchmark}}/{name}.png"
+            for name in ("leaderboard", "sequences", "cost", "curves")
+        ],
+        directory(f"{RESULTS}/plots/{{benchmark}}/toolkit"),
+        *[
+            report(
+                f"{RESULTS}/plots/{{benchmark}}/{name}.svg",
+                caption=f"../report/{name}.rst",
+                category="Plots",
+                subcategory="{benchmark}",
+                labels={"plot": name},
+            )
+            for name in ("leaderboard", "sequences", "cost", "curves")
+        ],
+    wildcard_constraints:
+        benchmark=one_of(BOXES),
 
 
 rule overlays:
@@ -103,6 +126,8 @@ rule overlays:
         ),
     log:
         f"{RESULTS}/logs/overlays/{{benchmark}}/{{entry}}.log",
+    wildcard_constraints:
+        benchmark=one_of(MASKS),
     group:
         "scores"
     conda:
@@ -126,6 +151,7 @@ rule report:
             benchmark=BENCHMARKS,
             name=["leaderboard", "sequences", "cost"],
         ),
+        expand(f"{RESULTS}/plots/{{benchmark}}/curves.png", benchmark=BOXES),
         table=f"{RESULTS}/table.csv",
         targets=[str(p) for p in target_files(CONFIG)],
     output:

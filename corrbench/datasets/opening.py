@@ -1,0 +1,39 @@
+"""The data of a benchmark row, whatever its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from corrbench.datasets.otb import open_otb
+from corrbench.errors import Refusal
+
+Kind = Literal["inputs", "annotations"]
+
+
+def is_tracking(row: Mapping[str, Any]) -> bool:
+    """True for a benchmark of boxes, False for one of masks."""
+    return row["dataset"] == "otb"
+
+
+def data_files(root: Path, row: Mapping[str, Any], sequences: Sequence[str], kind: Kind) -> dict[str, Path]:
+    """The files of a benchmark that its network (`inputs`: images, first annotations) or its metric reads, by name."""
+    found: list[Path] = []
+    if is_tracking(row):
+        otb = open_otb(root, row, sequences)
+        for name in sequences:
+            try:
+                annotation = otb.annotation(name)
+            except Refusal:
+                continue  # the doctor says what is missing
+            images = sorted((annotation.parent / "img").glob("*.jpg")) if kind == "inputs" else []
+            found += [*images, annotation]
+    else:
+        images, masks = root / "JPEGImages" / row["resolution"], root / "Annotations" / row["resolution"]
+        for name in sequences:
+            annotations = sorted((masks / name).glob("*.png"))
+            found += (
+                annotations if kind == "annotations" else [*sorted((images / name).glob("*.jpg")), *annotations[:1]]
+            )
+    return {path.relative_to(root).as_posix(): path for path in found}
