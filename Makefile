@@ -22,8 +22,8 @@ demo: $(BIN)/.installed
 	@cat results/demo/table.md
 	@echo "page      results/demo/report.html"
 	@echo "table     results/demo/table.csv (and table.md)"
-	@echo "plots     results/demo/plots/synthetic-val/"
-	@echo "overlays  results/demo/synthetic-val/<entry>/overlay.png"
+	@echo "plots     results/demo/plots/synthetic-val/ and synthetic-otb/"
+	@echo "overlays  results/demo/<benchmark>/<entry>/overlay.png"
 	@echo "papers    results/demo/paper/"
 
 plan: $(BIN)/.installed

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from corrbench.datasets.benchmark import settings_by_hand
+from corrbench.datasets.boxes import read_boxes
 from corrbench.datasets.otb import open_otb
 from corrbench.errors import Refusal, run_program
 from corrbench.files import read_json
-from corrbench.metrics.otb import mean_scores, read_boxes, score_sequence, speed_fps, write_track_scores
+from corrbench.metrics.otb import mean_scores, score_sequence, speed_fps, write_track_scores
 from corrbench.provenance import code_version, libraries
 
 

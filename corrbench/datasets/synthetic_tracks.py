@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from corrbench.datasets.boxes import Boxes
 from corrbench.datasets.synthetic import Frame, sequence_frames
-from corrbench.metrics.otb import Boxes
 from corrbench.progress import Progress
 
 

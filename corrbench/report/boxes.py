@@ -12,9 +12,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from corrbench.datasets.boxes import read_boxes
 from corrbench.datasets.davis import read_image
 from corrbench.datasets.otb import Otb
-from corrbench.metrics.otb import DISTANCES, OVERLAPS, centre_error, overlap, read_boxes
+from corrbench.metrics.otb import DISTANCES, OVERLAPS, centre_error, overlap
 from corrbench.report.overlays import WIDTH, Picture, caption
 from corrbench.report.plots import COLOURS
 

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from corrbench.datasets.boxes import write_boxes, write_times
 from corrbench.datasets.got10k import read_rgb
 from corrbench.datasets.otb import Otb, Track
 from corrbench.encoders.dilated import tracking_backbone
 from corrbench.errors import Refusal
 from corrbench.files import atomic, digest, file_hash, read_json, write_json
 from corrbench.machine import peak_memory_mb
-from corrbench.metrics.otb import write_boxes, write_times
 from corrbench.parallel import parallel_map
 from corrbench.pretraining.recipe import options_of
 from corrbench.progress import Progress

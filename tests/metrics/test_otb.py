@@ -4,6 +4,7 @@ import warnings
 import numpy as np
 import pytest
 
+from corrbench.datasets.boxes import read_boxes, write_boxes, write_times
 from corrbench.datasets.otb import open_otb
 from corrbench.datasets.synthetic_tracks import write_otb
 from corrbench.errors import Refusal
@@ -11,11 +12,8 @@ from corrbench.metrics.otb import (
     centre_error,
     mean_scores,
     overlap,
-    read_boxes,
     score_sequence,
     speed_fps,
-    write_boxes,
-    write_times,
     write_track_scores,
 )
 

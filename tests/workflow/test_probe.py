@@ -1,0 +1,101 @@
+"""From tracks to table rows through the probe, and what a change makes stale there."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from flow import checkout_copy, planned, snakemake, write
+
+from corrbench.report.table import read_table
+
+ID = "random-r18.random.tiny-siamfc"
+RUNS = [
+    {"methods": ["identity"], "weights": ["none"], "benchmarks": ["tiny-otb"]},
+    {"methods": ["random-r18"], "weights": ["random"], "protocols": ["tiny-siamfc"], "benchmarks": ["tiny-otb"]},
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("probe")
+    project = checkout_copy(folder / "project")
+    row = yaml.safe_load((project / "config/datasets/synthetic-tracks.yaml").read_text())
+    row["videos"]["generate"] |= {"videos": 4, "frames": 6, "height": 96, "width": 128}
+    (project / "config/datasets/synthetic-tracks.yaml").write_text(yaml.safe_dump(row))
+    config = {"device": "cpu", "rows": ["project/tests/data/rows", "rows"], "runs": RUNS, "pretraining": {"workers": 0}}
+    write(folder, config)
+    snakemake(folder, checkout=project)
+    return folder
+
+
+def test_rows_and_files(finished):
+    results = finished / "results"
+    table = read_table(results / "table.csv").set_index("entry")
+    assert list(table.index) == ["identity.none.stay", ID]
+    assert table[["precision", "success"]].notna().all(axis=None) and table["J&F"].isna().all()
+    assert table.loc[ID, "fps"] > 0 and np.isnan(table.loc["identity.none.stay", "fps"])
+    page, markdown = (results / "report.html").read_text(), (results / "table.md").read_text()
+    assert "plots/tiny-otb/curves.png" in page and "tiny-otb, protocol stay" in markdown and "success" in markdown
+    for name in (
+        "boxes/drift.txt",
+        "boxes/times/drift_time.txt",
+        "scores/performance.json",
+        "scores/per_sequence.csv",
+        "overlay.png",
+        "curves.png",
+    ):
+        assert (results / "tiny-otb" / ID / name).is_file(), name
+    assert (results / "plots/tiny-otb/toolkit/OTB2015" / ID / "meet.txt").is_file()
+    row = json.loads((results / "provenance.json").read_text())["rows"][1]
+    assert row["probe"]["recipe"]["name"] == "tiny-probe" and set(row["stages"]) == {"track", "evaluate"}
+
+
+TRACK = {"track": 1, "evaluate_boxes": 1, "overlays_boxes": 1, "table": 1, "plots_boxes": 1, "report": 1}
+SCORE = {"evaluate_boxes": 2, "overlays_boxes": 2, "table": 1, "plots_boxes": 1, "report": 1}
+CHANGES = [
+    ("learning rate of the probe", "tests/data/rows/recipes/tiny-probe.yaml", "batch: 2", "batch: 2\noptimizer: {lr: 0.01}", {"probe": 1, **TRACK}),
+    ("seed of the probe", "tests/data/rows/probes/tiny-siamfc.yaml", "tier: smoke", "tier: smoke\nseed: 1", {"probe": 1, **TRACK}),
+    ("a figure of the tracker", "tests/data/rows/probes/tiny-siamfc.yaml", "tier: smoke", "tier: smoke\ntracker: {window: 0.2}", TRACK),
+    ("a comment in the tracker", "corrbench/tracking/siamfc.py", "# y, x", "# row, column", {}),
+    ("the code of the tracker", "corrbench/tracking/siamfc.py", "+ 1e-16", "+ 1e-15", {"track": 2, **SCORE}),
+    ("the code of the metric", "corrbench/metrics/otb.py", "arange(0, 51)", "arange(0, 52)", SCORE),
+    ("the code of label propagation", "corrbench/propagation/softmax.py", "def ", "X = 1\n\n\ndef ", {}),
+    ("the code of a pretraining method", "corrbench/pretraining/crw.py", "EPS = 1e-20", "EPS = 1e-19", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "file", "old", "new", "expected"), CHANGES, ids=[c[0] for c in CHANGES])
+def test_what_a_change_makes_stale(finished, tmp_path, change, file, old, new, expected):
+    saved, path = tmp_path / "file", finished / "project" / file
+    shutil.copy2(path, saved)
+    try:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        jobs = planned(finished, checkout=finished / "project")
+    finally:
+        shutil.copy2(saved, path)
+    assert {rule: len(names) for rule, names in jobs.items()} == expected
+
+
+def test_wrong_mixtures_are_refused_while_planning(finished):
+    def said(**run):
+        config = yaml.safe_load((finished / "config.yaml").read_text())
+        config["runs"] = [{"methods": ["random-r18"], "weights": ["random"], "benchmarks": ["tiny-otb"], **run}]
+        (finished / "other.yaml").write_text(yaml.safe_dump(config))
+        done = snakemake(
+            finished, "-n", "--configfile", finished / "other.yaml", check=False, checkout=finished / "project"
+        )
+        assert done.returncode
+        return done.stdout + done.stderr
+
+    assert "no row 'crw' in probes" in said(protocols=["crw"])
+    assert "probe siamfc-r50 (for resnet50) with random-r18" in said(protocols=["siamfc-r50"])
+    assert "one network" in said(methods=["random-fusion"])
+    assert "holds no layer of a tracker" in said(
+        methods=["vfs-r18"], weights=["released"], protocols=["siamfc-r18-released"]
+    )
+    assert "stay on a benchmark of boxes" in said(protocols=["stay"])
+    assert "pretraining needs data.got10k" in said(protocols=["siamfc-r18"])
