@@ -92,7 +92,8 @@ def main() -> None:
         for z, x in zip(batch["z"], batch["x"], strict=True):
             with torch.no_grad():
                 fz, fx = (model.backbone(normalize(crop[None], "rgb")) for crop in (z, x))
-            responses.append(model.head(fz, fx))
+            kernel = model.head.kernel(fz)
+            responses.append(torch.nn.functional.conv2d(model.head.x_convs[0](fx), kernel)[:, 0] * options.scale)
         loss = focal_loss(torch.cat(responses), labels, gamma=options.gamma)
         loss.backward()
         return loss.detach()
@@ -121,7 +122,12 @@ def main() -> None:
         out = []
         for i, target in enumerate(targets):
             for c in target.search(image):
-                out.append(network.responses(kernels[i : i + 1], [c])[0])
+                pixels = torch.from_numpy(c.transpose(2, 0, 1).copy())[None].to(device)
+                with torch.inference_mode():
+                    found = torch.nn.functional.conv2d(
+                        model.head.x_convs[0](model.backbone(normalize(pixels, "rgb"))), kernels[i : i + 1]
+                    )
+                out.append((found[0, 0] * options.scale).cpu().numpy())
         return np.stack(out)
 
     np.testing.assert_allclose(frame(), crop_by_crop(), rtol=1e-3, atol=1e-4)

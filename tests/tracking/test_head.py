@@ -45,6 +45,22 @@ def test_cross_correlation_is_the_sum_written_out():
                 assert float(got[b, i, j]) == pytest.approx(float(expected), abs=1e-4)
 
 
+def test_cross_correlation_has_the_gradients_of_a_convolution():
+    g = torch.Generator().manual_seed(0)
+    kernels = torch.randn(2, 3, 4, 4, generator=g, dtype=torch.float64).requires_grad_()
+    search = torch.randn(4, 3, 7, 7, generator=g, dtype=torch.float64).requires_grad_()
+    weight = torch.randn(4, 4, 4, generator=g, dtype=torch.float64)
+    plain = torch.cat(
+        [torch.nn.functional.conv2d(search[2 * i : 2 * i + 2], kernels[i : i + 1])[:, 0] for i in range(2)]
+    )
+    ours = cross_correlate(kernels, search)
+    torch.testing.assert_close(ours, plain)
+    for got, expected in zip(
+        *(torch.autograd.grad((x * weight).sum(), (kernels, search)) for x in (ours, plain)), strict=True
+    ):
+        torch.testing.assert_close(got, expected)
+
+
 @pytest.mark.parametrize(("channels", "parameters"), [(512, 525_312), (2048, 8_392_704)])
 def test_parameters_and_keys_of_the_sheet(channels, parameters):
     head = Head(channels, 1e-3)
