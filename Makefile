@@ -48,6 +48,7 @@ bench: $(BIN)/.installed
 	python benchmarks/propagation.py
 	python benchmarks/metrics.py
 	python benchmarks/planning.py
+	python benchmarks/tracking.py
 
 clean-demo:
 	rm -rf results/demo
