@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from corrbench.datasets.benchmark import benchmark_label, benchmark_settings, measured_sequences
-from corrbench.datasets.opening import is_tracking
+from corrbench.datasets.benchmark import benchmark_label, benchmark_settings, is_part, measured_sequences
+from corrbench.datasets.opening import is_tracking, is_youtube_vos
 from corrbench.datasets.source import archives_for, how_to_get
 from corrbench.entries import RANDOM, Entry, WeightsId
 from corrbench.errors import Refusal, nearest
@@ -16,6 +16,7 @@ from corrbench.pretraining.recipe import PRETRAINED, TIERS, Recipe
 from corrbench.propagation.protocol import Protocol
 from corrbench.provenance import ROOT
 from corrbench.rows import Rows, read_yaml, validate
+from corrbench.segmentation.protocol import MaskPropagation
 from corrbench.tracking.protocol import Probe, check_probe, own_probe
 
 
@@ -39,6 +40,7 @@ class Config:
         self.datasets = Rows(folders, "datasets", "dataset")
         self.recipes = Rows(folders, "recipes", "recipe")
         self.probes = Rows(folders, "probes", "probe")
+        self.segmentation = Rows(folders, "segmentation", "segmentation")
         for key in self.values["data"]:
             if key not in (known := ["synthetic", *self.datasets]):
                 raise Refusal(
@@ -143,7 +145,7 @@ class Config:
 
     def is_subset(self, benchmark: Mapping[str, Any]) -> bool:
         """True if only a part of the split is measured."""
-        return self.sequences(benchmark) != list(benchmark["sequences"])
+        return is_part(benchmark, self.sequences(benchmark))
 
     def benchmark_label(self, benchmark: Mapping[str, Any]) -> str:
         """The name in tables; a subset says so: ``davis2016-val (8 of 20)``."""
@@ -241,20 +243,20 @@ class Config:
             members = encoder["members"]
             encoder["members"] = [self.methods.get(m, f"method {method}: encoder.members")["encoder"] for m in members]
             kinds = {(m["arch"] == "resnet18_hr", m.get("colour"), str(m.get("strides"))) for m in encoder["members"]}
-            if len(kinds) > 1 or any(m["arch"] in ("fusion", "none") for m in encoder["members"]):
+            if len(kinds) > 1 or any(m["arch"] in ("fusion", "none", "stm") for m in encoder["members"]):
                 raise Refusal(
                     f"method {method}: members {' and '.join(members)} cannot be fused",
                     expected="two plain networks of one grid and one colour space",
                     do="correct `members:`",
                 )
-        rules: Protocol | Probe
+        rules: Protocol | Probe | MaskPropagation
         if is_tracking(measured):
             name = own_probe(row) if protocol == "own" else protocol
             rules = Probe.from_row(self.probes.get(name, f"{place}.protocols (on {benchmark})"), self.recipes)
             check_probe(rules, row, source, place)
         else:
             name = row["protocol"] if protocol == "own" else protocol
-            rules = Protocol.from_row(self.protocols.get(name, f"{place}.protocols"))
+            rules = self._mask_rules(name, row, measured, f"{place}.protocols")
         weights = self._weights(row, members, source, place)
         if (encoder["arch"] == "none") != rules.copy:
             raise Refusal(
@@ -270,6 +272,20 @@ class Config:
                 do="remove one of the runs",
             )
         self._by_key[entry.key] = entry
+
+    def _mask_rules(
+        self, name: str, method: Mapping[str, Any], benchmark: Mapping[str, Any], place: str
+    ) -> Protocol | MaskPropagation:
+        """The protocol of an encoder, or the rules of an STM network, which reads memories."""
+        if method["encoder"]["arch"] == "stm":
+            return MaskPropagation.from_row(self.segmentation.get(name, f"{place} (of an STM network)"))
+        if is_youtube_vos(benchmark):
+            raise Refusal(
+                f"{place}: {method['name']} on {benchmark['name']}, whose objects start in different frames",
+                expected="an STM network (mivos-s012, mivos-s02, random-stm)",
+                do="measure encoders on DAVIS",
+            )
+        return Protocol.from_row(self.protocols.get(name, place))
 
     def _weights(self, row: Mapping[str, Any], members: list[str], source: str, place: str) -> tuple[WeightsId, ...]:
         if row["encoder"]["arch"] == "none":

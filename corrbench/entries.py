@@ -15,6 +15,7 @@ from typing import Any, cast
 from corrbench.files import digest
 from corrbench.pretraining.recipe import PRETRAINED
 from corrbench.propagation.protocol import Protocol
+from corrbench.segmentation.protocol import MaskPropagation
 from corrbench.tracking.protocol import Probe
 
 RANDOM = re.compile(r"random(\d*)$")
@@ -52,8 +53,8 @@ class Entry:
 
     method: Mapping[str, Any]
     source: str
-    protocol: Protocol | Probe
-    """How it is measured: label propagation, or a probe on a benchmark of boxes."""
+    protocol: Protocol | Probe | MaskPropagation
+    """How it is measured: label propagation, mask propagation (STM), or a probe on a benchmark of boxes."""
     benchmark: Mapping[str, Any]
     weights: tuple[WeightsId, ...]
     """The weights files: none for identity, two for a fusion."""
@@ -94,3 +95,8 @@ class Entry:
     def probe(self) -> Probe | None:
         """The probe of an entry on a benchmark of boxes; None for label propagation."""
         return self.protocol if isinstance(self.protocol, Probe) else None
+
+    @property
+    def segmenter(self) -> MaskPropagation | None:
+        """The rules of an STM network; None for other entries."""
+        return self.protocol if isinstance(self.protocol, MaskPropagation) else None

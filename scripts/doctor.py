@@ -11,9 +11,10 @@ from pathlib import Path
 
 from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.davis import open_davis
-from corrbench.datasets.doctor import diagnose, diagnose_otb
-from corrbench.datasets.opening import is_tracking
+from corrbench.datasets.doctor import diagnose, diagnose_otb, diagnose_youtube_vos
+from corrbench.datasets.opening import is_tracking, is_youtube_vos
 from corrbench.datasets.otb import open_otb
+from corrbench.datasets.youtube_vos import open_youtube_vos
 from corrbench.errors import Refusal, run_program
 from corrbench.files import write_json
 
@@ -47,6 +48,8 @@ def main() -> None:
         )
     if is_tracking(row):
         diagnosis = diagnose_otb(open_otb(args.root, row, names), row, subset=settings["subset"], workers=args.workers)
+    elif is_youtube_vos(row):
+        diagnosis = diagnose_youtube_vos(open_youtube_vos(args.root, row, names), row, workers=args.workers)
     else:
         davis = open_davis(args.root, row, names)
         diagnosis = diagnose(davis, row, subset=settings["subset"], workers=args.workers)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from corrbench.datasets.opening import whole_split
 from corrbench.datasets.otb import present_targets
 from corrbench.errors import Refusal, nearest
 from corrbench.provenance import ROOT
@@ -20,12 +21,20 @@ def measured_sequences(row: Mapping[str, Any], subset: Subset, root: Path) -> li
 
     Raises Refusal for a subset with a name that the split lacks, or when nothing of the split is present.
     """
-    whole = list(row["sequences"])
+    whole = whole_split(row, root)
     if subset is None:
+        if len(whole) != split_size(row):
+            raise Refusal(
+                f"{root}: {len(whole)} videos",
+                expected=f"the {split_size(row)} of {row['title']}",
+                do=f"complete the data set, or name a part of it: `subsets: {{{row['name']}: present}}`",
+            )
         return whole
     if subset == "present":
+        if row["sequences"] == "listed" and whole:
+            return whole
         tracking = row["dataset"] == "otb"
-        images = root if tracking else root / "JPEGImages" / row["resolution"]
+        images = root / "JPEGImages" / row["resolution"] if row["dataset"] == "davis" else root
         found = present_targets(root, whole) if tracking else [n for n in whole if (images / n).is_dir()]
         if not found:
             raise Refusal(
@@ -42,10 +51,21 @@ def measured_sequences(row: Mapping[str, Any], subset: Subset, root: Path) -> li
     return [n for n in whole if n in subset]
 
 
+def split_size(row: Mapping[str, Any]) -> int:
+    """Sequences of the whole split."""
+    return row["videos"] if row["sequences"] == "listed" else len(row["sequences"])
+
+
+def is_part(row: Mapping[str, Any], sequences: Sequence[str]) -> bool:
+    """True if `sequences` are not the whole split. (Where the data root lists the split, its size decides.)"""
+    if row["sequences"] == "listed":
+        return len(sequences) != split_size(row)
+    return list(sequences) != list(row["sequences"])
+
+
 def benchmark_label(row: Mapping[str, Any], sequences: Sequence[str]) -> str:
     """The name in tables; a subset says so: ``davis2016-val (8 of 20)``."""
-    whole = row["sequences"]
-    return row["name"] if list(sequences) == list(whole) else f"{row['name']} ({len(sequences)} of {len(whole)})"
+    return f"{row['name']} ({len(sequences)} of {split_size(row)})" if is_part(row, sequences) else row["name"]
 
 
 def benchmark_settings(row: Mapping[str, Any], sequences: Sequence[str]) -> dict[str, Any]:
@@ -53,7 +73,7 @@ def benchmark_settings(row: Mapping[str, Any], sequences: Sequence[str]) -> dict
     return {
         "row": {k: v for k, v in row.items() if k not in ("sequences", "title", "generate")},
         "sequences": list(sequences),
-        "subset": list(sequences) != list(row["sequences"]),
+        "subset": is_part(row, sequences),
         "label": benchmark_label(row, sequences),
     }
 

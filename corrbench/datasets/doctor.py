@@ -11,6 +11,7 @@ import numpy as np
 
 from corrbench.datasets.davis import Davis, Sequence, read_annotation, read_image
 from corrbench.datasets.otb import Otb
+from corrbench.datasets.youtube_vos import YoutubeVos
 from corrbench.errors import Refusal
 from corrbench.parallel import parallel_map
 from corrbench.progress import Progress
@@ -111,6 +112,53 @@ def diagnose_otb(otb: Otb, row: dict[str, Any], *, subset: bool, workers: int = 
             findings.append(finding)
             bar.advance(note=finding.name)
     return Diagnosis(findings, [] if subset else _wrong_totals(findings, row))
+
+
+def diagnose_youtube_vos(data: YoutubeVos, row: dict[str, Any], *, workers: int = 1) -> Diagnosis:
+    """Check every video of `data.sequences`: parts complete and in step, all images and annotations decode in one size.
+
+    `frames` of a finding counts what the server wants: scored frames from the first annotation on.
+    """
+    findings = []
+    with Progress("doctor", len(data.sequences), unit="video") as bar:
+        for finding in parallel_map(_examine_video, [(data, name) for name in data.sequences], workers):
+            findings.append(finding)
+            bar.advance(note=finding.name)
+    return Diagnosis(findings, [])
+
+
+def _examine_video(arguments: tuple[YoutubeVos, str]) -> Finding:
+    data, name = arguments
+    finding = Finding(name)
+    try:
+        video = data.video(name)
+        first = min(video.annotations)
+        finding.frames = sum(path.stem in video.scored for path in video.images[first:])
+        ids: set[int] = set()
+        for t, path in enumerate(video.images):
+            shape = read_image(path).shape[:2]
+            finding.size = finding.size if any(finding.size) else (shape[0], shape[1])
+            given = video.annotations.get(t)
+            if given is not None:
+                mask = read_annotation(given)
+                ids |= {int(v) for v in np.unique(mask)} - {0}
+                if mask.shape != shape:
+                    finding.problems.append(
+                        f"annotation {given.name} is {mask.shape[1]}x{mask.shape[0]}, the images {shape[1]}x{shape[0]}"
+                    )
+            if shape != finding.size:
+                finding.problems.append(
+                    f"{path.name} is {shape[1]}x{shape[0]}, the first frame {finding.size[1]}x{finding.size[0]}"
+                )
+        finding.objects = len(ids)
+        if not ids:
+            finding.problems.append("no object in any annotation")
+    except Refusal as refusal:
+        finding.problems.append(str(refusal).replace("\n", ";"))
+        return finding
+    finding.inputs = _hash(",".join(sorted(video.scored)), [*video.images, *video.annotations.values()])
+    finding.annotations = _hash("", list(video.annotations.values()))
+    return finding
 
 
 def _wrong_totals(findings: list[Finding], row: dict[str, Any]) -> list[str]:

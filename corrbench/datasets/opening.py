@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from corrbench.datasets.otb import open_otb
+from corrbench.datasets.youtube_vos import ANNOTATIONS, FRAMES, listed_videos
 from corrbench.errors import Refusal
 
 Kind = Literal["inputs", "annotations"]
@@ -15,6 +16,16 @@ Kind = Literal["inputs", "annotations"]
 def is_tracking(row: Mapping[str, Any]) -> bool:
     """True for a benchmark of boxes, False for one of masks."""
     return row["dataset"] == "otb"
+
+
+def is_youtube_vos(row: Mapping[str, Any]) -> bool:
+    """True for YouTube-VOS, whose objects start in different frames."""
+    return row["dataset"] == "youtube-vos"
+
+
+def whole_split(row: Mapping[str, Any], root: Path) -> list[str]:
+    """The sequences of a benchmark's split: those of its row, or for `listed` those that its data root lists."""
+    return listed_videos(root) if row["sequences"] == "listed" else list(row["sequences"])
 
 
 def data_files(root: Path, row: Mapping[str, Any], sequences: Sequence[str], kind: Kind) -> dict[str, Path]:
@@ -29,6 +40,10 @@ def data_files(root: Path, row: Mapping[str, Any], sequences: Sequence[str], kin
                 continue  # the doctor says what is missing
             images = sorted((annotation.parent / "img").glob("*.jpg")) if kind == "inputs" else []
             found += [*images, annotation]
+    elif is_youtube_vos(row):
+        for name in sequences:
+            for folder, suffix in ((FRAMES, "jpg"), (ANNOTATIONS, "png")):
+                found += sorted((root / folder / name).glob(f"*.{suffix}"))
     else:
         images, masks = root / "JPEGImages" / row["resolution"], root / "Annotations" / row["resolution"]
         for name in sequences:

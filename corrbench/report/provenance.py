@@ -42,7 +42,7 @@ def _row(config: Config, entry: Entry, result: Mapping[str, Any]) -> dict[str, A
             "annotations_fingerprint": data["annotations"]["fingerprint"],
         },
         "stages": {
-            "propagate" if entry.probe is None else "track": {
+            _stage(entry): {
                 "code": summary["record"]["code"],
                 "key": summary["key"],
                 "device": summary["device"],
@@ -57,13 +57,18 @@ def _row(config: Config, entry: Entry, result: Mapping[str, Any]) -> dict[str, A
         record["probe"] = read_json(folder_of_probe / "recipe.json")
     if scores is not None:
         made = scores["record"]
-        if entry.probe is None:
+        if _stage(entry) == "propagate":
             record["stages"]["postprocess"] = {key: made["masks"][key] for key in ("code", "settings", "libraries")}
         record["stages"] |= {
             "evaluate": {"code": made["code"], "metric": scores["metric"], "libraries": made["libraries"]},
         }
         record["scores"] = scores["global"]
     return record
+
+
+def _stage(entry: Entry) -> str:
+    """The stage that runs the network."""
+    return "track" if entry.probe is not None else "segment" if entry.segmenter is not None else "propagate"
 
 
 def _config_again(config: Config, entry: Entry) -> dict[str, Any]:

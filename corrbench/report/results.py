@@ -76,16 +76,22 @@ def _why_stale(config: Config, entry: Entry, summary: dict[str, Any], scores: di
             "code of the metric": (scores["record"]["code"], code_version("scripts/evaluate_boxes.py")),
         }
         return ", ".join(name for name, (then, expected) in checks.items() if then != expected)
+    segmenter = entry.segmenter
+    program = "scripts/propagate.py" if segmenter is None else "scripts/segment.py"
+    settings = entry.propagate_settings() if segmenter is None else segmenter.settings()
     checks |= {
-        "settings of propagation": (record["settings"], entry.propagate_settings()),
-        "code of propagation": (record["code"], code_version("scripts/propagate.py")),
+        "settings of propagation": (record["settings"], settings),
+        "code of propagation": (record["code"], code_version(program)),
     }
     if scores is not None:
         made = scores["record"]
         masks = made["masks"]
         checks |= {
-            "decode settings": (masks["settings"], entry.postprocess_settings()),
-            "code of postprocess": (masks["code"], code_version("scripts/postprocess.py")),
+            "decode settings": (masks["settings"], entry.postprocess_settings() if segmenter is None else settings),
+            "code of postprocess": (
+                masks["code"],
+                code_version("scripts/postprocess.py" if segmenter is None else program),
+            ),
             "masks of another propagation": (masks["propagation"], summary["key"]),
             "annotations": (made["annotations"], annotations["fingerprint"]),
             "code of the metric": (made["code"], code_version("scripts/evaluate.py")),

@@ -13,6 +13,7 @@ from corrbench.config import Config
 from corrbench.entries import Entry
 from corrbench.propagation.protocol import Protocol
 from corrbench.rows import read_yaml, validate
+from corrbench.segmentation.protocol import MaskPropagation
 from corrbench.tracking.protocol import Probe
 
 BAND = (0.3, 1.0)
@@ -65,6 +66,8 @@ def read_targets(config: Config) -> list[Target]:
 def _hash(config: Config, name: str, where: str) -> str:
     if name in config.probes:
         return Probe.from_row(config.probes.get(name, where), config.recipes).hash
+    if name in config.segmentation:
+        return MaskPropagation.from_row(config.segmentation.get(name, where)).hash
     return Protocol.from_row(config.protocols.get(name, where)).hash
 
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from corrbench.encoders.stm import STM, STRIDE
 from corrbench.errors import Refusal
 from corrbench.segmentation.memory import aggregate, read
-from corrbench.segmentation.network import STM, STRIDE
 from corrbench.segmentation.protocol import MaskPropagation
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -92,7 +92,7 @@ def own_probe(method: Mapping[str, Any]) -> str:
     if encoder["arch"] not in known:
         raise Refusal(
             f"method {method['name']} on a benchmark of boxes",
-            expected="one network",
+            expected="one network of features",
             do="probe the members of a fusion",
         )
     return known[encoder["arch"]]

@@ -104,9 +104,9 @@ def rename(tensors: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Ten
 
 
 def architecture(taken: Mapping[str, Tensor], family: Family) -> str:
-    """resnet18, resnet50 or resnet18_hr, from the renamed keys."""
-    if family.high_resolution:
-        return "resnet18_hr"
+    """resnet18, resnet50, resnet18_hr or stm, from the renamed keys."""
+    if family.arch is not None:
+        return family.arch
     return "resnet50" if "layer1.0.conv3.weight" in taken else "resnet18"
 
 
@@ -127,7 +127,11 @@ def check(taken: dict[str, Tensor], extra: Mapping[str, Tensor], arch: str, *, p
     missing = set(wanted) - set(taken)
     deepest = {k for k in wanted if k.startswith("layer4.")}
     layer4 = True
-    if arch != "resnet18_hr" and deepest <= missing | counters and not any(k.startswith("layer4.") for k in taken):
+    if (
+        arch in ("resnet18", "resnet50")
+        and deepest <= missing | counters
+        and not any(k.startswith("layer4.") for k in taken)
+    ):
         layer4 = False
         missing -= deepest
         counters -= deepest

@@ -31,8 +31,8 @@ class Family:
     """(pattern, replacement): other tensors worth keeping."""
     drop: tuple[tuple[str, str], ...] = ()
     """(pattern, reason): tensors that the encoder does not need."""
-    high_resolution: bool = False
-    """True for the stride-4 ResNet-18 of MAST and LIIR."""
+    arch: str | None = None
+    """The family's only network; None: ResNet-18 or ResNet-50, from the keys."""
 
 
 _RESNET = r"(?P<name>(conv1|bn1|layer[1-4]\.\d+\.(conv\d|bn\d|downsample\.[01]))\.\w+)$"
@@ -114,7 +114,7 @@ FAMILIES: tuple[Family, ...] = (
         extra=((r"feature_extraction\.(pos_embed1)$", r"\1"), _POST,
                (r"(conv_semantic(?:_k)?\.(?:weight|bias))$", r"\1")),
         drop=((r"colorizer\.(feats_queue|refs_queue|flag)$", "queue of the inter-video loss"),),
-        high_resolution=True,
+        arch="resnet18_hr",
     ),
     Family(
         "mast", "zlai0/MAST checkpoint_epoch_*.pt, models/{mast,submodule}.py", ("state_dict",),
@@ -127,7 +127,13 @@ FAMILIES: tuple[Family, ...] = (
               (r"feature_extraction\.(layer\d\.\d)\.left\.4\.(\w+)$", r"\1.bn2.\2"),
               (r"feature_extraction\.(layer[23]\.0)\.shortcut\.([01])\.(\w+)$", r"\1.downsample.\2.\3")),
         extra=(_POST,),
-        high_resolution=True,
+        arch="resnet18_hr",
+    ),
+    Family(
+        "mivos", "hkchengrex/Mask-Propagation propagation_model.pth, model/{network,modules}.py", (None,),
+        signature=(r"mask_rgb_encoder\.conv1\.", r"decoder\.pred\."),
+        take=((r"((?:mask_rgb_encoder|rgb_encoder|kv_[mq]_f16|decoder)\..+)$", r"\1"),),
+        arch="stm",
     ),
 )  # fmt: skip
 

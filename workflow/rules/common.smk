@@ -29,8 +29,7 @@ DOWNLOADED = {
     b["name"]: b["data"] for b in CONFIG.all_benchmarks() if CONFIG.is_downloaded(b)
 }
 SCORED = [e for e in CONFIG.entries if e.benchmark["scoring"] != "server"]
-TRACKED = [e for e in CONFIG.entries if e.probe is not None]
-PROPAGATED = [e for e in CONFIG.entries if e.probe is None]
+SEGMENTED = [e for e in CONFIG.entries if e.segmenter is not None]
 PACKED = [e for e in CONFIG.entries if e.benchmark["scoring"] == "server"]
 # `auto`: on a cluster every job gets a GPU; on one machine, if it has one
 ON_CLUSTER = "CORRBENCH_CLUSTER" in os.environ
@@ -83,6 +82,15 @@ def benchmark_settings(wildcards):
 def propagate_settings(wildcards):
     entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
     return canonical_json(entry.propagate_settings())
+
+
+# one entry id belongs to one kind of protocol, so an id decides the rule
+NOT_SEGMENTED = f"(?!(?:{one_of(e.id for e in SEGMENTED)})/)[^/]+"
+
+
+def segment_settings(wildcards):
+    entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
+    return canonical_json(entry.segmenter.settings())
 
 
 def track_settings(wildcards):

@@ -18,6 +18,7 @@ rule propagate:
         f"{RESULTS}/logs/propagate/{{benchmark}}/{{entry}}.log",
     wildcard_constraints:
         benchmark=one_of(b for b in MASKS if b not in SHARDS),
+        entry=NOT_SEGMENTED,
     conda:
         "../../envs/corrbench.yaml"
     threads: 4
@@ -72,6 +73,7 @@ rule gather:
         f"{RESULTS}/logs/gather/{{benchmark}}/{{entry}}.log",
     wildcard_constraints:
         benchmark=one_of(SHARDS),
+        entry=NOT_SEGMENTED,
     conda:
         "../../envs/corrbench.yaml"
     params:
@@ -90,6 +92,8 @@ rule postprocess:
         directory(f"{RESULTS}/{{benchmark}}/{{entry}}/masks"),
     log:
         f"{RESULTS}/logs/postprocess/{{benchmark}}/{{entry}}.log",
+    wildcard_constraints:
+        entry=NOT_SEGMENTED,
     group:
         "scores"
     conda:
@@ -107,9 +111,45 @@ rule postprocess:
         " --settings {params.settings:q} --out {output:q} --workers {threads} > {log:q} 2>&1"
 
 
+rule segment:
+    input:
+        weights=lambda w: ancient(weights_files(w, "weights.pt")),
+        reports=lambda w: weights_files(w, "report.json"),
+        data=f"{RESULTS}/{{benchmark}}/data/inputs.json",
+    output:
+        # the masks in segments/ beside them are kept when a job dies: the next one goes on where it stopped
+        summary=f"{RESULTS}/{{benchmark}}/{{entry}}/propagation.json",
+        masks=directory(f"{RESULTS}/{{benchmark}}/{{entry}}/masks"),
+    log:
+        f"{RESULTS}/logs/segment/{{benchmark}}/{{entry}}.log",
+    wildcard_constraints:
+        benchmark=one_of(MASKS),
+        entry=one_of({e.id for e in SEGMENTED}),
+    conda:
+        "../../envs/corrbench.yaml"
+    threads: 4
+    resources:
+        **GPU_PLACE,
+        gpu=GPUS,
+        mem_mb=lambda w, attempt: 12000 * min(attempt, 3),
+        runtime=lambda w, attempt: 480 * min(attempt, 3),
+    params:
+        settings=segment_settings,
+        root=data_root,
+        work=lambda w: f"{RESULTS}/{w.benchmark}/{w.entry}/segments",
+        device=lambda w, input: DEVICE,
+        code=code_version("scripts/segment.py"),
+    shell:
+        "python -m scripts.gpu_slot {resources.gpu} --"
+        " python -m scripts.segment --entry {wildcards.entry} --settings {params.settings:q}"
+        " --weights {input.weights:q} --data {input.data:q} --root {params.root:q} --work {params.work:q}"
+        " --masks {output.masks:q} --out {output.summary:q} --device {params.device} --threads {threads} > {log:q} 2>&1"
+
+
 rule submission:
     input:
-        f"{RESULTS}/{{benchmark}}/{{entry}}/masks",
+        masks=f"{RESULTS}/{{benchmark}}/{{entry}}/masks",
+        data=f"{RESULTS}/{{benchmark}}/data/inputs.json",
     output:
         f"{RESULTS}/{{benchmark}}/{{entry}}/submission.zip",
     log:
@@ -119,10 +159,9 @@ rule submission:
     conda:
         "../../envs/corrbench.yaml"
     params:
-        settings=benchmark_settings,
         code=code_version("scripts/submission.py"),
     shell:
-        "python -m scripts.submission --masks {input:q} --settings {params.settings:q} --out {output:q}"
+        "python -m scripts.submission --masks {input.masks:q} --data {input.data:q} --out {output:q}"
         " > {log:q} 2>&1"
 
 

@@ -161,9 +161,20 @@ class STM(nn.Module):
         joined = torch.cat([read, query.value.expand(k, -1, -1, -1)], 1)
         return self.decoder(joined, query.f8, query.f4)
 
+    def load_weights(self, state_dict: dict[str, Tensor], extra: dict[str, Tensor]) -> None:
+        """Load canonical weights strictly; `extra` is empty."""
+        self.load_state_dict(state_dict, strict=True)
+
     def train(self, mode: bool = True) -> STM:
         """Batch norm stays in eval mode always; there is nothing else that training changes."""
         return super().train(False)
+
+
+def random_stm(seed: int) -> dict[str, Tensor]:
+    """A seeded, untrained network as a state dict."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return STM().state_dict()
 
 
 def widen(state: dict[str, Tensor], planes: int, generator: torch.Generator) -> dict[str, Tensor]:

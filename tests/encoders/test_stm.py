@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from corrbench.segmentation.network import STM, widen
+from corrbench.encoders.stm import STM, widen
 
 
 @pytest.mark.parametrize(("planes", "parameters"), [(5, 53_685_953), (4, 53_682_817)])

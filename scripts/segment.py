@@ -1,0 +1,81 @@
+"""Propagate the given masks through every video of a benchmark with an STM network: masks in the submission layout.
+
+Videos that an earlier, interrupted run finished with the same settings are kept.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from corrbench.datasets.davis import open_davis
+from corrbench.datasets.opening import is_youtube_vos
+from corrbench.datasets.youtube_vos import open_youtube_vos
+from corrbench.encoders.stm import STM
+from corrbench.errors import run_program
+from corrbench.files import atomic, read_json, write_json
+from corrbench.machine import pick_device
+from corrbench.provenance import code_version, device_name, libraries
+from corrbench.segmentation.protocol import MaskPropagation
+from corrbench.segmentation.run import davis_jobs, segment_benchmark, youtube_vos_jobs
+from corrbench.weights.canonical import load_weights
+from corrbench.weights.load import load_encoder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--entry", required=True, help="entry id, for the record")
+    parser.add_argument("--settings", required=True, help="JSON: the rules of mask propagation")
+    parser.add_argument("--weights", type=Path, required=True, help="canonical weights file")
+    parser.add_argument("--data", type=Path, required=True, help="inputs.json that the doctor wrote")
+    parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the masks of finished videos")
+    parser.add_argument("--masks", type=Path, required=True, help="folder of masks to write when all are done")
+    parser.add_argument("--out", type=Path, required=True, help="summary to write when all are done")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    args = parser.parse_args()
+
+    code = code_version("scripts/segment.py")  # of what was loaded, whatever is edited meanwhile
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    settings, data = json.loads(args.settings), read_json(args.data)
+    rules, device, row = MaskPropagation.from_settings(settings), pick_device(args.device), data["row"]
+    print(f"{args.entry} on {data['label']}, device {device_name(device)}")
+    sha = load_weights(args.weights).meta["sha256"]
+    net = load_encoder({"arch": "stm"}, [args.weights], device)
+    assert isinstance(net, STM)
+    record = {
+        "settings": settings, "weights_sha256": [sha], "inputs": data["fingerprint"], "scoring": row["scoring"],
+        # a run that goes on elsewhere starts over: half a result from another device or library is no result
+        "device": device_name(device), "libraries": libraries(), "code": code,
+    }  # fmt: skip
+    if is_youtube_vos(row):
+        jobs = youtube_vos_jobs(open_youtube_vos(args.root, row, data["sequences"]))
+    else:
+        davis = open_davis(args.root, row, data["sequences"])
+        jobs = davis_jobs(davis, single_object=row["scoring"] == "single-object")
+    summary = segment_benchmark(net, jobs, rules, device, args.work, record=record)
+    with atomic(args.masks) as temporary:
+        temporary.mkdir()
+        for name in summary["sequences"]:
+            shutil.copytree(args.work / name, temporary / name)
+        made = {"propagation": summary["key"], "settings": settings, "code": code, "libraries": record["libraries"]}
+        write_json(temporary / "record.json", made)
+    write_json(
+        args.out,
+        {
+            **summary,
+            "entry": args.entry,
+            "record": record,
+            "device": record["device"],
+            "libraries": record["libraries"],
+        },
+    )
+    print(f"{summary['frames']} frames, {summary['fps']:.2f} frames/s" if summary["fps"] else "all kept from before")
+
+
+if __name__ == "__main__":
+    run_program(main)
