@@ -102,7 +102,7 @@ class Config:
         Raises Refusal with the instructions for a data set that no program can fetch.
         """
         row = self.datasets.get(dataset, "data")
-        splits = {b["split"] for b in self.all_benchmarks() if b["data"] == dataset}
+        splits = {b.get("split", "") for b in self.all_benchmarks() if b["data"] == dataset}
         found = archives_for(row, splits)
         if not found:
             raise Refusal(

@@ -13,7 +13,7 @@ from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.boxes import read_boxes
 from corrbench.datasets.otb import open_otb
 from corrbench.errors import Refusal, run_program
-from corrbench.files import read_json
+from corrbench.files import file_hash, read_json
 from corrbench.metrics.otb import mean_scores, score_sequence, speed_fps, write_track_scores
 from corrbench.provenance import code_version, libraries
 
@@ -40,7 +40,8 @@ def main() -> None:
         if args.data
         else settings_by_hand(args.benchmark, args.root, subset=args.subset, rows=args.rows)
     )
-    key = read_json(args.tracking)["key"] if args.tracking else None
+    tracking = read_json(args.tracking) if args.tracking else None
+    key = tracking["key"] if tracking else None
     if key is not None and read_json(args.boxes / "record.json")["key"] != key:
         raise Refusal(
             f"{args.boxes}: boxes of another run than {args.tracking}",
@@ -50,6 +51,12 @@ def main() -> None:
     otb = open_otb(args.root, data["row"], data["sequences"])
     scores, speeds = {}, {}
     for name in otb.sequences:
+        if tracking and file_hash(args.boxes / f"{name}.txt") != tracking["sequences"][name]["sha256"]:
+            raise Refusal(
+                f"{args.boxes / name}.txt: changed since it was tracked",
+                expected="the boxes that the tracker wrote",
+                do=f"your snakemake command with  --forcerun {args.tracking} --  before the target",
+            )
         try:
             scores[name] = score_sequence(read_boxes(args.boxes / f"{name}.txt"), otb.track(name).boxes)
         except Refusal as refusal:

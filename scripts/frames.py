@@ -44,7 +44,7 @@ def main() -> None:
             )
         videos = row["videos"]
     if videos["kind"] == "tracks":
-        tracks = build_track_index(args.root, args.workers)
+        tracks = build_track_index(args.root, args.workers, count=videos.get("count"))
         tracks.write(args.out / "index.csv")
         print(f"{len(tracks.names)} sequences, {len(tracks.frames)} usable frames, fingerprint {tracks.fingerprint}")
         return

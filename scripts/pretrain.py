@@ -24,6 +24,7 @@ from corrbench.pretraining.processes import Processes
 from corrbench.pretraining.recipe import TIERS, Recipe, pretrain_code
 from corrbench.provenance import ROOT, device_name, libraries
 from corrbench.rows import Rows
+from corrbench.weights.canonical import load_weights
 
 
 def main() -> None:
@@ -100,8 +101,8 @@ def main() -> None:
 
 def _init_hash(path: Path) -> str:
     """Of a canonical weights file that of its tensors, so that a copy made again is the same start."""
-    raw = torch.load(path, map_location="cpu", weights_only=True)
-    return raw["meta"]["sha256"] if "meta" in raw else file_hash(path)
+    canonical = "meta" in torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return load_weights(path).meta["sha256"] if canonical else file_hash(path)  # refuses an altered file
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from corrbench.files import canonical_json, read_json, write_json
 from corrbench.machine import pick_device
 from corrbench.provenance import code_version, device_name, libraries
 from corrbench.tracking.run import Parts, track_benchmark
+from corrbench.tracking.siamfc import head_hash
 from corrbench.weights.canonical import load_weights
 
 
@@ -46,7 +47,7 @@ def main() -> None:
         parts = Parts(canonical_json(settings), args.weights, args.head)
         parts.network(torch.device("cpu"))  # refuses what does not fit before anything is tracked
         hashes["weights_sha256"] = [load_weights(args.weights).meta["sha256"]]
-        hashes["head"] = parts.head_hash()
+        hashes["head"] = head_hash(args.head) if args.head else None
     record = {
         "settings": settings,
         **hashes,

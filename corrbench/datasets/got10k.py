@@ -109,14 +109,23 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
-def build_track_index(root: Path, workers: int = 1) -> TrackIndex:
-    """Read and check every sequence of ``train/list.txt``. Raises Refusal that names all that are not as they should be."""
+def build_track_index(root: Path, workers: int = 1, *, count: int | None = None) -> TrackIndex:
+    """Read and check every sequence of ``train/list.txt``; there must be `count`, where that is known.
+
+    Raises Refusal that names all that are not as they should be.
+    """
     listing = root / "train" / "list.txt"
     if not listing.is_file():
         raise Refusal(
             f"{listing}: missing", expected="GOT-10k's list of training sequences", do="correct the data root"
         )
     names = listing.read_text().split()
+    if count is not None and len(names) != count:
+        raise Refusal(
+            f"{listing}: {len(names)} sequences",
+            expected=f"{count}: a layer trained on fewer is another probe",
+            do="unpack every archive; for a part, give your data set a row with its own `count:` and your recipe its name",
+        )
     kept, wrong = [], []
     with Progress("index", len(names), unit="sequence") as bar:
         for found in parallel_map(_usable, [(root / "train" / n) for n in names], workers):
@@ -129,7 +138,7 @@ def build_track_index(root: Path, workers: int = 1) -> TrackIndex:
         raise Refusal(
             f"{len(wrong)} of {len(names)} sequences are not as they should be: {few(wrong)}",
             expected="as many boxes and cover values as images",
-            do="unpack them again, or take them off a copy of list.txt",
+            do="unpack them again",
         )
     starts = np.cumsum([0, *(len(frames) for frames, _ in kept)]).astype(np.int64)
     frames = np.concatenate([f for f, _ in kept]) if kept else np.zeros(0, np.int32)

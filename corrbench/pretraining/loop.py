@@ -76,6 +76,7 @@ class Run:
             module.Source(options), reader.index, seed, recipe.batch, drop_last=recipe.drop_last, world=processes.world
         )
         self.total = total_steps(recipe.epochs, self.order.steps, recipe.steps)
+        self.order.epochs = -(-self.total // self.order.steps)
         self.identity, self.step = identity, 0
         self.segments: list[list[int]] = []  # (first step, processes)
         torch.manual_seed(int(stream(STEP, seed).integers(2**63)))

@@ -72,6 +72,8 @@ class Order:
         self._cache: tuple[int, Samples] | None = None
         self.length = len(source.epoch(index, stream(ORDER, seed, 0)))
         self.steps = self.length // batch
+        self.epochs = 1
+        """Epochs of the whole run, for sources that change as it goes on; set by the run."""
         if not drop_last and self.length % batch >= world:  # a last batch with a sample for every process
             self.steps += 1
         if not self.steps:
@@ -84,6 +86,8 @@ class Order:
     def samples(self, epoch: int) -> Samples:
         """The list of one epoch; a shorter list repeats its beginning, a longer one is cut."""
         if self._cache is None or self._cache[0] != epoch:
+            if hasattr(self.source, "progress"):  # a curriculum
+                self.source.progress = epoch / self.epochs
             found = self.source.epoch(self.index, stream(ORDER, self.seed, epoch))
             self._cache = epoch, np.resize(found, (self.length, found.shape[1]))
         return self._cache[1]

@@ -26,7 +26,8 @@ class Recipe:
     name: str
     tier: str
     method: str
-    """Module of ``corrbench/pretraining/``, or `probe` (``corrbench/tracking/probe.py``)."""
+    """Module of ``corrbench/pretraining/``, `probe` (``corrbench/tracking/probe.py``) or `stm`
+    (``corrbench/segmentation/train.py``)."""
     data: str
     """Row of ``config/datasets/``."""
     batch: int
@@ -45,6 +46,8 @@ class Recipe:
     """`float32`, or `bf16`: autocast of the networks; affinities and losses stay float32."""
     init: str | None
     """Recipe whose result this one starts from."""
+    start: str | None
+    """Method whose released weights this one starts from."""
     options: dict[str, Any]
     """Figures of the method, checked by its `Options`."""
 
@@ -79,7 +82,8 @@ class Recipe:
 
 def method_module(method: str) -> str:
     """The module that trains a method."""
-    return "corrbench.tracking.probe" if method == "probe" else f"corrbench.pretraining.{method}"
+    elsewhere = {"probe": "corrbench.tracking.probe", "stm": "corrbench.segmentation.train"}
+    return elsewhere.get(method, f"corrbench.pretraining.{method}")
 
 
 def pretrain_code(method: str) -> str:

@@ -20,7 +20,8 @@ def factor(schedule: Mapping[str, Any], step: int, *, total: int, steps_per_epoc
     """Factor on the learning rate in a step (0-based).
 
     constant: 1; cosine: ``(1 + cos(pi step / total)) / 2``; steps: `factors[i]` from epoch `at[i]` on; samples:
-    `factors[i]` once more than `at[i]` samples were seen; exponential: `gamma` to the power of the epoch.
+    `factors[i]` once more than `at[i]` samples were seen; exponential: falling by equal
+    ratios per epoch, so that after the last one it would be `final`.
     """
     kind = schedule["kind"]
     if kind == "constant":
@@ -28,7 +29,8 @@ def factor(schedule: Mapping[str, Any], step: int, *, total: int, steps_per_epoc
     if kind == "cosine":
         return (1 + math.cos(math.pi * step / total)) / 2
     if kind == "exponential":
-        return schedule["gamma"] ** (step // steps_per_epoch)
+        epochs = -(-total // steps_per_epoch)
+        return schedule["final"] ** (step // steps_per_epoch / epochs)
     factors = [1.0, *schedule["factors"]]
     if kind == "steps":
         return factors[bisect.bisect_right([at * steps_per_epoch for at in schedule["at"]], step)]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from corrbench.config import Config
 from corrbench.datasets.opening import Kind, data_files
+from corrbench.datasets.videos import Index
 from corrbench.entries import Entry
 from corrbench.errors import Refusal
 from corrbench.files import file_hash, read_json
-from corrbench.pretraining.recipe import pretrain_code
+from corrbench.pretraining.recipe import Recipe, method_module, pretrain_code
 from corrbench.provenance import code_version
+from corrbench.tracking.siamfc import head_hash
 from corrbench.workflow import content_version
 
 
@@ -33,13 +37,16 @@ def load_results(config: Config) -> dict[tuple[str, str], dict[str, Any]]:
     them again, unless its own records were lost or the files came from elsewhere.
     """
     results, stale = {}, []
+    versions = {
+        b["name"]: data_versions(config, b) for b in config.all_benchmarks()
+    }  # stats every file: once per benchmark
     for entry in config.entries:
         folder = entry_folder(config, entry)
         path = folder / summary_name(entry)
         summary = read_json(path)
         scored = entry.benchmark["scoring"] != "server"
         scores = read_json(folder / "scores" / "scores.json") if scored else None
-        why = _why_stale(config, entry, summary, scores)
+        why = _why_stale(config, entry, summary, scores, versions[entry.benchmark["name"]])
         if why:
             stale.append((path, why))
         results[entry.key] = {"summary": summary, "scores": scores}
@@ -53,7 +60,9 @@ def load_results(config: Config) -> dict[tuple[str, str], dict[str, Any]]:
     return results
 
 
-def _why_stale(config: Config, entry: Entry, summary: dict[str, Any], scores: dict[str, Any] | None) -> str:
+def _why_stale(
+    config: Config, entry: Entry, summary: dict[str, Any], scores: dict[str, Any] | None, versions: list[str]
+) -> str:
     record = summary["record"]
     weights = [read_json(config.results / "weights" / w.path / "report.json")["sha256"] for w in entry.weights]
     data = config.results / entry.benchmark["name"] / "data"
@@ -61,7 +70,7 @@ def _why_stale(config: Config, entry: Entry, summary: dict[str, Any], scores: di
     checks = {
         "checkpoint, converted from another file": source_hashes(config, entry),
         "pretraining": pretraining_identity(config, entry),
-        "files of the data set": ([inputs["version"], annotations["version"]], data_versions(config, entry.benchmark)),
+        "files of the data set": ([inputs["version"], annotations["version"]], versions),
         "weights": (record["weights_sha256"], weights),
         "images or first annotations": (record["inputs"], inputs["fingerprint"]),
     }
@@ -71,6 +80,7 @@ def _why_stale(config: Config, entry: Entry, summary: dict[str, Any], scores: di
             "settings of tracking": (record["settings"], entry.probe.track_settings()),
             "code of tracking": (record["code"], code_version("scripts/track.py")),
             "training of the probe": probe_identity(config, entry, weights),
+            "another layer of the probe": (record["head"], _head(config, entry)),
             "boxes of another run": (scores["record"]["tracking"], summary["key"]),
             "annotations": (scores["record"]["annotations"], annotations["fingerprint"]),
             "code of the metric": (scores["record"]["code"], code_version("scripts/evaluate_boxes.py")),
@@ -107,9 +117,16 @@ def pretraining_identity(config: Config, entry: Entry) -> tuple[list[Any], list[
             name = config.methods.get(weights.method, "weights")["recipe"]
             made = read_json(config.run_folder(name, *weights.tier) / "recipe.json")
             recipe = config.recipe(name, weights.tier[0])
-            then.append((made["recipe"], made["seed"], made["code"]))
-            now.append((recipe.settings(), weights.tier[1], pretrain_code(recipe.method)))
+            then.append((made["recipe"], made["seed"], made["code"], made["data"]))
+            now.append(
+                (recipe.settings(), weights.tier[1], pretrain_code(recipe.method), data_fingerprint(config, recipe))
+            )
     return then, now
+
+
+def _head(config: Config, entry: Entry) -> str | None:
+    folder = config.probe_folder(entry)
+    return None if folder is None else head_hash(folder / "checkpoint.pth")
 
 
 def probe_identity(config: Config, entry: Entry, weights: list[str]) -> tuple[Any, Any]:
@@ -118,8 +135,21 @@ def probe_identity(config: Config, entry: Entry, weights: list[str]) -> tuple[An
     if folder is None or probe is None or probe.recipe is None:
         return None, None
     made = read_json(folder / "recipe.json")
-    then = (made["recipe"], made["seed"], made["code"], [made["init"]])
-    return then, (probe.recipe.settings(), probe.seed, pretrain_code(probe.recipe.method), weights)
+    then = (made["recipe"], made["seed"], made["code"], [made["init"]], made["data"])
+    data = data_fingerprint(config, probe.recipe)
+    return then, (probe.recipe.settings(), probe.seed, pretrain_code(probe.recipe.method), weights, data)
+
+
+def data_fingerprint(config: Config, recipe: Recipe) -> str:
+    """What the index of a recipe's data lists now."""
+    return _fingerprint(config.results / "frames" / recipe.data / "index.csv", recipe.method)
+
+
+@cache
+def _fingerprint(index: Path, method: str) -> str:
+    module = importlib.import_module(method_module(method))
+    opened = getattr(module, "open_reader", None)
+    return opened(index.parent, index).index.fingerprint if opened else Index.read(index).fingerprint
 
 
 def data_versions(config: Config, benchmark: Mapping[str, Any]) -> list[str]:

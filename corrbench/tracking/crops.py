@@ -46,10 +46,10 @@ def crop(
     inside = image[max(y0, 0) : max(min(y1, height), 0), max(x0, 0) : max(min(x1, width), 0)]
     if inside.size == 0 or x1 <= x0 or y1 <= y0:
         return np.zeros((out, out, 3), np.uint8)
-    per_x, per_y = out / (x1 - x0), out / (y1 - y0)
-    columns = max(1, round(per_x * (min(x1, width) - max(x0, 0))))
-    rows = max(1, round(per_y * (min(y1, height) - max(y0, 0))))
-    left, top = int(max(0.0, -x0 * per_x)), int(max(0.0, -y0 * per_y))
+    # multiplied before divided, as the reference does: the other order loses a pixel where the quotient is whole
+    columns = max(1, round(out * (min(x1, width) - max(x0, 0)) / (x1 - x0)))
+    rows = max(1, round(out * (min(y1, height) - max(y0, 0)) / (y1 - y0)))
+    left, top = int(max(0.0, -x0 * out / (x1 - x0))), int(max(0.0, -y0 * out / (y1 - y0)))
     right, bottom = out - left - columns, out - top - rows
     if right < 0 or bottom < 0:
         return np.zeros((out, out, 3), np.uint8)

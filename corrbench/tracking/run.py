@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -66,13 +65,6 @@ class Parts:
         """Figures of the tracker."""
         return Figures(**json.loads(self.settings)["tracker"])
 
-    def head_hash(self) -> str | None:
-        """12 hex digits over the layer's tensors; None where it is part of the weights file."""
-        if self.head is None:
-            return None
-        tensors = torch.load(self.head, map_location="cpu", weights_only=True)["state_dict"]
-        return digest([[name, tensors[name].numpy().tobytes().hex()] for name in sorted(tensors)])
-
     def network(self, device: torch.device) -> Network:
         """Load everything. Raises Refusal for weights or a layer that do not belong together."""
         options, weights = self.options(), load_weights(self.weights)
@@ -104,10 +96,8 @@ def track_together(
     active: list[_Lane] = []
     with ThreadPoolExecutor(threads) as pool:
         while True:
-            for track in waiting:
+            while len(active) < lanes and (track := next(waiting, None)) is not None:
                 active.append(_Lane(track, pool))
-                if len(active) == lanes:
-                    break
             if not active:
                 return
             new = [lane for lane in active if lane.target is None]
@@ -230,7 +220,8 @@ def _results(tracks: list[Track], parts: Parts | None, device: torch.device, wor
             network, tracks, parts.options(), parts.figures(), lanes=LANES, threads=max(workers, 2)
         )
     else:
-        yield from parallel_map(_alone, [(parts, t) for t in tracks], workers)
+        # as they end: one long target must not hold back what the others have finished
+        yield from parallel_map(_alone, [(parts, t) for t in tracks], workers, ordered=False)
 
 
 def _finished(folder: Path, key: str) -> dict[str, Any]:
@@ -238,8 +229,15 @@ def _finished(folder: Path, key: str) -> dict[str, Any]:
     path = folder / "record.json"
     found: dict[str, Any] = read_json(path) if path.exists() else {"key": None}
     if found["key"] != key:
-        if folder.exists():
-            shutil.rmtree(folder)
+        if not path.exists() and folder.exists() and any(folder.iterdir()):
+            raise Refusal(
+                f"{folder}: holds files that no tracking of ours wrote",
+                expected="an empty folder, or the boxes of an earlier run (with record.json)",
+                do="name another folder",
+            )
+        path.unlink(missing_ok=True)
+        for old in (*folder.glob("*.txt"), *folder.glob("times/*_time.txt")):
+            old.unlink()
         return {}
     intact = {}
     for name, entry in found["sequences"].items():

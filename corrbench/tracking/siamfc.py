@@ -6,7 +6,9 @@ targets can go through it together.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from corrbench.errors import Refusal
+from corrbench.files import digest
 from corrbench.tracking.crops import Image, centre_of, crop, crop_sides
 from corrbench.tracking.head import Head
 from corrbench.tracking.inputs import normalize
@@ -96,6 +99,12 @@ class Target:
         self.exemplar_side, self.search_side = self.exemplar_side * grown, self.search_side * grown
         (cy, cx), (h, w) = self.centre, self.size
         return np.array([cx + 1 - (w - 1) / 2, cy + 1 - (h - 1) / 2, w, h], np.float64)
+
+
+def head_hash(path: Path) -> str:
+    """12 hex digits over the tensors of a probe's checkpoint."""
+    tensors = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return digest([[name, hashlib.sha256(tensors[name].numpy().tobytes()).hexdigest()] for name in sorted(tensors)])
 
 
 def load_head(raw: dict[str, Any], options: Options, where: str) -> Head:

@@ -85,6 +85,12 @@ def test_refusals(root):
         build_track_index(root)
 
 
+def test_a_part_is_no_whole(root):
+    with pytest.raises(Refusal, match="3 sequences"):
+        build_track_index(root, count=9335)
+    assert len(build_track_index(root, count=3).names) == 3
+
+
 def test_nothing_usable_is_refused(root):
     for folder in (root / "train").glob("GOT*"):
         (folder / "cover.label").write_text("0\n" * 6)

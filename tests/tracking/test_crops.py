@@ -26,6 +26,16 @@ def test_padding_of_the_sheet(monkeypatch, centre, side, padding):
     assert seen == [padding]
 
 
+@pytest.mark.parametrize(("side", "x0", "out", "left"), [(22, -11, 120, 60), (221, -13, 255, 15), (105, -21, 255, 51)])
+def test_whole_quotients_lose_no_pixel(monkeypatch, side, x0, out, left):
+    """Measured from the reference: -x0 * out / side, in this order."""
+    seen = []
+    pad = cv2.copyMakeBorder
+    monkeypatch.setattr(crops.cv2, "copyMakeBorder", lambda *a, **k: seen.append(a[1:5]) or pad(*a, **k))
+    crop(np.zeros((400, 400, 3), np.uint8), np.array([200, x0 + side / 2]), side, out)
+    assert seen[0][2] == left
+
+
 def test_the_border_is_the_mean_colour_and_outside_is_black():
     image = np.zeros((100, 100, 3), np.uint8)
     image[:, :50] = (10, 20, 200)

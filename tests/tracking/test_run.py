@@ -43,10 +43,14 @@ def test_together_in_processes_or_one_by_one(otb, parts, tmp_path):
         for t in tracks
         for r in track_together(network, [t], parts.options(), parts.figures(), lanes=1, threads=1)
     }
+    widths = []
+    respond = network.responses
+    network.responses = lambda kernels, crops: widths.append(len(kernels)) or respond(kernels, crops)
     together = {
         r.name: r for r in track_together(network, tracks, parts.options(), parts.figures(), lanes=2, threads=2)
     }
     assert set(alone) == set(together) == set(NAMES)
+    assert max(widths) == 2  # never more than there are lanes
     for name in NAMES:
         np.testing.assert_allclose(together[name].boxes, alone[name].boxes, atol=1e-2)
         assert (together[name].seconds > 0).all()
@@ -84,6 +88,10 @@ def test_finished_targets_are_kept_and_nothing_stale_is(otb, tmp_path, monkeypat
     assert again({"x": 1}) == ["a"]
     (folder / "old.txt").write_text("")
     assert again({"x": 2}) == NAMES and not (folder / "old.txt").exists()
+    (folder / "record.json").unlink()
+    with pytest.raises(Refusal, match="holds files that no tracking of ours wrote"):
+        again({"x": 2})
+    assert (folder / "a.txt").exists()
 
 
 def test_stay_put(otb):

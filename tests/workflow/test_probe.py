@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import yaml
+from conftest import ROOT
 from flow import checkout_copy, planned, snakemake, write
 
 from corrbench.report.table import read_table
@@ -80,6 +83,29 @@ def test_what_a_change_makes_stale(finished, tmp_path, change, file, old, new, e
     assert {rule: len(names) for rule, names in jobs.items()} == expected
 
 
+def test_boxes_changed_by_hand_are_not_scored(finished, tmp_path):
+    folder, data = finished / "results/tiny-otb/identity.none.stay", finished / "results/tiny-otb/data/annotations.json"
+    shutil.copytree(folder / "boxes", tmp_path / "boxes")
+    command = [sys.executable, "-m", "scripts.evaluate_boxes", "--data", data, "--root", finished / "results/data/tiny-otb", "--tracking", folder / "tracking.json",
+               "--boxes", tmp_path / "boxes", "--out", tmp_path / "scores"]  # fmt: skip
+    command = list(map(str, command))
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
+    path = tmp_path / "boxes/drift.txt"
+    path.write_text(path.read_text().replace("0", "1", 1))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "changed since it was tracked" in done.stderr
+
+
+def test_a_root_of_otb_that_is_to_be_downloaded_says_how(finished):
+    config = yaml.safe_load((finished / "config.yaml").read_text()) | {"data": {"otb100": "download"}}
+    config["runs"] = [{"methods": ["identity"], "weights": ["none"], "benchmarks": ["otb100"]}]
+    (finished / "other.yaml").write_text(yaml.safe_dump(config))
+    done = snakemake(
+        finished, "-n", "--configfile", finished / "other.yaml", check=False, checkout=finished / "project"
+    )
+    assert "no archive of OTB-100 can be fetched" in done.stdout + done.stderr
+
+
 def test_wrong_mixtures_are_refused_while_planning(finished):
     def said(**run):
         config = yaml.safe_load((finished / "config.yaml").read_text())
@@ -94,8 +120,9 @@ def test_wrong_mixtures_are_refused_while_planning(finished):
     assert "no row 'crw' in probes" in said(protocols=["crw"])
     assert "probe siamfc-r50 (for resnet50) with random-r18" in said(protocols=["siamfc-r50"])
     assert "one network" in said(methods=["random-fusion"])
-    assert "holds no layer of a tracker" in said(
+    assert "hold no layer of a tracker" in said(
         methods=["vfs-r18"], weights=["released"], protocols=["siamfc-r18-released"]
     )
+    assert "hold no layer of a tracker" in said(protocols=["siamfc-r18-released"])
     assert "stay on a benchmark of boxes" in said(protocols=["stay"])
     assert "pretraining needs data.got10k" in said(protocols=["siamfc-r18"])

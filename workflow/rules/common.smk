@@ -172,6 +172,15 @@ def frames_kind(wildcards):
     return "videos" if row["kind"] == "videos" and not row["extract"] else "frames"
 
 
+def frames_version(wildcards):
+    """Of tracks the content of their list; folders of videos have none, and an index of them is made again by hand."""
+    row = CONFIG.datasets.get(wildcards.dataset, "target")["videos"]
+    if row["kind"] != "tracks" or wildcards.dataset in GENERATED:
+        return ""
+    listing = CONFIG.video_root(wildcards.dataset) / row["files"]
+    return content_version({"list": listing}, CONFIG.results / ".versions")
+
+
 def made_data(wildcards):
     """The folder of a data set that a rule makes."""
     if wildcards.benchmark in SYNTHETIC:

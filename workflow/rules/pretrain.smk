@@ -49,6 +49,7 @@ rule frames:
                 if k != "generate"
             }
         ),
+        version=frames_version,
         root=lambda w, input: str(CONFIG.video_root(w.dataset)),
         out=lambda w, output: str(Path(output[0]).parent),
         code=code_version("scripts/frames.py"),

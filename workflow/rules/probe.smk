@@ -14,6 +14,7 @@ use rule pretrain as probe with:
         f"{RESULTS}/logs/probe/{{method}}.{{source}}.{{probe}}.log",
     wildcard_constraints:
         probe="[^/]+",
+    threads: max(2, 1 + TRAIN["workers"])
     resources:
         **GPU_PLACE,
         gpu=GPUS,

@@ -1,0 +1,156 @@
+"""Annotated clips and images for training on masks: DAVIS, YouTube-VOS, BL30K, static images; or a mixture of them.
+
+The index is a table ``images,masks,frames,spacing``: for a clip the folders of its images and masks below a root, for a static
+image the two files (frames 1). An entry that counts several times stands there as often.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from corrbench.errors import Refusal, few
+from corrbench.files import atomic, digest
+from corrbench.progress import Progress
+
+IMAGES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One row of the index."""
+
+    images: str
+    masks: str
+    frames: int
+    spacing: int
+    """Frames of the original video between two of these: 5 in YouTube-VOS."""
+
+
+@dataclass(frozen=True)
+class ClipIndex:
+    """The clips of a data set, in a stable order."""
+
+    videos: tuple[Clip, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits over names, counts and spacings."""
+        return digest([astuple(v) for v in self.videos])
+
+    def write(self, path: Path) -> None:
+        """Write the table, atomically."""
+        with atomic(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow([f.name for f in fields(Clip)])
+            writer.writerows(astuple(v) for v in self.videos)
+
+    @classmethod
+    def read(cls, path: Path) -> ClipIndex:
+        """Read a table that `write` made."""
+        with path.open(newline="") as file:
+            rows = csv.DictReader(file)
+            return cls(tuple(Clip(r["images"], r["masks"], int(r["frames"]), int(r["spacing"])) for r in rows))
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """Images and masks of indexed clips."""
+
+    root: Path
+    index: ClipIndex
+
+    def read(self, clip: int, number: int) -> tuple[Image.Image, Image.Image]:
+        """Frame and mask, counted from 0: RGB and the stored values (ids, or grey for static images).
+
+        Raises Refusal for a file that is missing or cannot be read.
+        """
+        row = self.index.videos[clip]
+        image, mask = self.root / row.images, self.root / row.masks
+        if image.suffix.lower() not in IMAGES:
+            name = _listing(image)[number]
+            image, mask = image / name, (mask / name).with_suffix(".png")
+        try:
+            with Image.open(image) as opened:
+                picture = opened.convert("RGB")
+            with Image.open(mask) as opened:
+                ids = Image.fromarray(np.array(opened).astype(np.uint8))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise Refusal(
+                f"{image} or its mask: {error}", expected="an image and a mask of one channel", do="unpack it again"
+            ) from error
+        if ids.size != picture.size or ids.mode != "L":
+            raise Refusal(
+                f"{mask}: {ids.size} in mode {ids.mode}",
+                expected=f"one channel of {picture.size}",
+                do="unpack it again",
+            )
+        return picture, ids
+
+
+@lru_cache(maxsize=8192)
+def _listing(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGES) if folder.is_dir() else []
+
+
+def build_clip_index(parts: Sequence[Mapping[str, Any]], roots: Mapping[str, Path], own: str, out: Path) -> ClipIndex:
+    """The clips of all parts. Links to the roots appear below `out`, so that one folder holds a mixture.
+
+    A part: `data` (key in `roots`; default `own`), `images` (a glob of folders or files), `masks` (the same with the folder of masks in place of
+    `replace`), `list` (a file of names), `spacing`, `repeat`. Raises Refusal for a part without clips and for masks that are missing.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    found: list[Clip] = []
+    with Progress("index", len(parts), unit="part") as bar:
+        for part in parts:
+            key = part.get("data") or own
+            link = out / key
+            if not link.is_symlink() or link.resolve() != roots[key].resolve():
+                link.unlink(missing_ok=True)
+                link.symlink_to(roots[key].resolve())
+            found += list(_clips(part, roots[key], key)) * part["repeat"]
+            bar.advance(note=str(part["images"]))
+    return ClipIndex(tuple(found))
+
+
+def _clips(part: Mapping[str, Any], root: Path, key: str) -> Iterable[Clip]:
+    names = None
+    if part.get("list"):
+        path = root / part["list"]
+        if not path.is_file():
+            raise Refusal(f"{path}: missing", expected="a list of clips, one per line", do="complete the data set")
+        names = set(path.read_text().split())
+    old, new = part["replace"]
+    clips, lost = [], []
+    for image in sorted(root.glob(part["images"])):
+        if names is not None and image.name not in names:
+            continue
+        relative = image.relative_to(root).as_posix()
+        at = relative.replace(old, new, 1)
+        static = image.is_file()
+        mask = Path(at).with_suffix(".png") if static else Path(at)
+        frames = 1 if static else len(_listing(image))
+        there = (root / mask).is_file() if static else len(_listing(root / mask)) == frames
+        if not there:
+            lost.append(relative)
+        clips.append(Clip(f"{key}/{relative}", f"{key}/{mask.as_posix()}", frames, part["spacing"]))
+    if lost:
+        raise Refusal(
+            f"{root}: {len(lost)} of {len(clips)} without a mask for every image: {few(lost)}",
+            expected=f"masks where {old!r} is {new!r} in the path",
+            do="complete the data set",
+        )
+    if not clips:
+        raise Refusal(
+            f"{root}: nothing fits {part['images']}",
+            expected="annotated clips or images",
+            do="correct the root or the row",
+        )
+    return clips
