@@ -119,9 +119,9 @@ class Config:
             if weights.source in self.values["files"] and path is not None and not path.is_file():
                 raise Refusal(f"files.{weights.source}: no file {path}", expected="a checkpoint", do="correct the path")
         for recipe in self.all_recipes():
-            root = self.video_root(recipe.data)
-            if not self.are_videos_generated(recipe.data) and not root.is_dir():
-                raise Refusal(f"data.{recipe.data}: no folder {root}", expected="its root", do="correct the path")
+            for name, root in self.video_roots(recipe.data).items():
+                if not self.are_videos_generated(recipe.data) and not root.is_dir():
+                    raise Refusal(f"data.{name}: no folder {root}", expected="its root", do="correct the path")
         for benchmark in self.all_benchmarks():
             root = self.data_root(benchmark)
             made = self.is_generated(benchmark) or self.is_downloaded(benchmark)
@@ -195,7 +195,7 @@ class Config:
     def video_root(self, dataset: str) -> Path:
         """Root of a data set of videos."""
         row = self.datasets.get(dataset, "recipe: data")
-        if self.are_videos_generated(dataset):
+        if "videos" in row and self.are_videos_generated(dataset):
             return self.results / "data" / dataset
         if dataset not in self.values["data"] or self.values["data"][dataset] == "download":
             raise Refusal(
@@ -204,6 +204,12 @@ class Config:
                 do=how_to_get(row),
             )
         return Path(self.values["data"][dataset])
+
+    def video_roots(self, dataset: str) -> dict[str, Path]:
+        """Roots of a data set of videos, by the key under `data:`; several for a mixture."""
+        parts = self.datasets.get(dataset, "recipe: data").get("videos", {}).get("parts", [])
+        names = {part.get("data") or dataset for part in parts} or {dataset}
+        return {name: self.video_root(name) for name in sorted(names)}
 
     def are_videos_generated(self, dataset: str) -> bool:
         """True if the workflow makes these videos."""

@@ -2,6 +2,7 @@
 
 python -m scripts.frames --data kinetics400 --root /data/kinetics --out frames       # extract, short side 256
 python -m scripts.frames --data youtube-vos --root /data/YouTube-VOS --out index     # frame folders: only the index
+python -m scripts.frames --data bl30k --root /data/BL30K --out index                 # clips with masks
 python -m scripts.frames --data got10k --root /data/GOT-10k --out index              # tracks: the usable frames and boxes
 Finished folders are kept, so an interrupted call goes on. Videos that cannot be read are listed in skipped.csv.
 """
@@ -12,6 +13,7 @@ import json
 import os
 from pathlib import Path
 
+from corrbench.datasets.clips import build_clip_index
 from corrbench.datasets.got10k import build_track_index
 from corrbench.datasets.videos import build_index, write_ytvos_csv
 from corrbench.errors import Refusal, run_program
@@ -26,7 +28,10 @@ def main() -> None:
     which.add_argument("--data", help="row of config/datasets/ with `videos:`")
     which.add_argument("--settings", help="JSON of the row's `videos:` (used by the workflow)")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with datasets/ rows")
-    parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
+    parser.add_argument("--root", type=Path, help="data root; never written to")
+    parser.add_argument(
+        "--roots", type=json.loads, default={}, help="JSON: roots by data set, of a mixture of clips with masks"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for index.csv, skipped.csv and frame folders")
     parser.add_argument("--most-skipped", type=float, help="largest share of unreadable videos (default: the row's)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads")
@@ -43,6 +48,22 @@ def main() -> None:
                 do="see workflow/schemas/dataset.schema.yaml",
             )
         videos = row["videos"]
+    if videos["kind"] == "masks":
+        own = args.data or "own"
+        roots = {name: Path(path) for name, path in args.roots.items()} | ({own: args.root} if args.root else {})
+        lacking = {part.get("data") or own for part in videos["parts"]} - roots.keys()
+        if lacking:
+            raise Refusal(
+                f"no root of {', '.join(sorted(lacking))}", expected="--root, or --roots as JSON", do="name every root"
+            )
+        clips = build_clip_index(videos["parts"], roots, own, args.out)
+        clips.write(args.out / "index.csv")
+        print(
+            f"{len(clips.videos)} clips or images, {sum(c.frames for c in clips.videos)} frames, fingerprint {clips.fingerprint}"
+        )
+        return
+    if args.root is None:
+        raise Refusal("no --root", expected="the root of the data set", do="add --root")
     if videos["kind"] == "tracks":
         tracks = build_track_index(args.root, args.workers, count=videos.get("count"))
         tracks.write(args.out / "index.csv")

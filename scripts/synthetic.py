@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from corrbench.datasets.opening import is_tracking
-from corrbench.datasets.synthetic import write_davis, write_videos
+from corrbench.datasets.synthetic import write_clips, write_davis, write_videos
 from corrbench.datasets.synthetic_tracks import write_got10k, write_otb
 from corrbench.errors import Refusal, run_program
 from corrbench.files import atomic
@@ -32,7 +32,8 @@ def main() -> None:
                 f"{args.videos} is not synthetic", expected="a row with `generate:`", do="use --videos synthetic-videos"
             )
         with atomic(args.out) as temporary:
-            (write_got10k if videos["kind"] == "tracks" else write_videos)(temporary, **wanted)
+            writers = {"tracks": write_got10k, "masks": write_clips}
+            writers.get(videos["kind"], write_videos)(temporary, **wanted)
         return
     row = Rows(folders, "benchmarks", "benchmark").get(args.benchmark, "--benchmark")
     if "generate" not in row:

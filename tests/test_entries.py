@@ -206,7 +206,12 @@ def test_targets_are_matched_by_method_weights_and_rules():
     }  # fmt: skip
     assert target_of(chosen.entries[0], targets, subset=True) is None
     crw = found["crw-r18.released.crw"]
-    assert [crw.verdict({"J&F": v}) for v in (67.6, 67.906, 67.0, 66.0)] == ["reproduced", "reproduced", "close", "differs"]
+    assert [crw.verdict({"J&F": v}) for v in (67.6, 67.906, 67.0, 66.0)] == [
+        "reproduced",
+        "reproduced",
+        "close",
+        "differs",
+    ]
 
 
 def test_every_target_names_a_source_and_a_real_method():

@@ -133,3 +133,9 @@ def write_davis(
             bar.advance(note=name)
     # the list last: a split that is listed is complete
     (root / "ImageSets" / "2017" / f"{split}.txt").write_text("\n".join(names) + "\n")
+
+
+def write_clips(root: Path, *, videos: int, frames: int, height: int, width: int, seed: int = 0) -> None:
+    """Write clips with masks in DAVIS-2017's layout, for training."""
+    names = [f"clip{i:02d}" for i in range(videos)]
+    write_davis(root, names, split="train", frames=frames, height=height, width=width, seed=3000 + seed)

@@ -150,7 +150,10 @@ def recipe_of(wildcards):
 
 def recipe_start(wildcards):
     """The checkpoint that a recipe starts from."""
-    init = recipe_of(wildcards).init
+    recipe = recipe_of(wildcards)
+    if recipe.start is not None:
+        return f"{RESULTS}/weights/{recipe.start}/released/weights.pt"
+    init = recipe.init
     if init is None:
         return []
     return str(
@@ -162,7 +165,7 @@ def frames_root(wildcards):
     """Where the indexed frame folders or videos lie: made by the frames stage, or the user's own."""
     data = recipe_of(wildcards).data
     row = CONFIG.datasets.get(data, "target")["videos"]
-    if row["kind"] == "videos" and row["extract"]:
+    if row["kind"] == "masks" or (row["kind"] == "videos" and row["extract"]):
         return f"{RESULTS}/frames/{data}"
     return str(CONFIG.video_root(data))
 
@@ -179,6 +182,17 @@ def frames_version(wildcards):
         return ""
     listing = CONFIG.video_root(wildcards.dataset) / row["files"]
     return content_version({"list": listing}, CONFIG.results / ".versions")
+
+
+def frames_source(wildcards, input):
+    """Where the videos lie; of a mixture of clips with masks all roots, the data set's own as `own`."""
+    name = wildcards.dataset
+    roots = {
+        "own" if key == name else key: str(path)
+        for key, path in CONFIG.video_roots(name).items()
+    }
+    masks = CONFIG.datasets.get(name, "target")["videos"]["kind"] == "masks"
+    return ["--roots", canonical_json(roots)] if masks else ["--root", roots["own"]]
 
 
 def made_data(wildcards):

@@ -50,11 +50,11 @@ rule frames:
             }
         ),
         version=frames_version,
-        root=lambda w, input: str(CONFIG.video_root(w.dataset)),
+        root=frames_source,
         out=lambda w, output: str(Path(output[0]).parent),
         code=code_version("scripts/frames.py"),
     shell:
-        "python -m scripts.frames --settings {params.settings:q} --root {params.root:q} --out {params.out:q}"
+        "python -m scripts.frames --settings {params.settings:q} {params.root:q} --out {params.out:q}"
         " --workers {threads} > {log:q} 2>&1"
 
 
