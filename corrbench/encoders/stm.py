@@ -36,6 +36,7 @@ class MaskEncoder(nn.Module):
         super().__init__()
         net = ResNet(Bottleneck, [3, 4, 6, 3])
         self.conv1 = nn.Conv2d(planes, 64, 7, stride=2, padding=3)
+        nn.init.zeros_(self.conv1.bias)  # type: ignore[arg-type]
         self.bn1, self.relu, self.maxpool = net.bn1, net.relu, net.maxpool
         self.layer1, self.layer2, self.layer3 = net.layer1, net.layer2, net.layer3
         for stage in (self.layer1, self.layer2, self.layer3):
@@ -131,6 +132,7 @@ class STM(nn.Module):
         self.rgb_encoder = ImageEncoder()
         self.kv_m_f16, self.kv_q_f16 = KeyValue(), KeyValue()
         self.decoder = Decoder()
+        self.train()  # a new module would normalise by its batch until somebody asks for a mode
 
     @property
     def planes(self) -> int:

@@ -1,0 +1,128 @@
+"""Dense correspondence between two images: where a point or a mask of the source lies in the target.
+
+For STM as Mask-Propagation try_correspondence.py and model/corr_network.py do it (memory key of the source with empty masks against
+the query key of the target); for every other encoder by the cosine of its features.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize, pad
+
+from corrbench.encoders.stm import STM
+from corrbench.errors import Refusal
+from corrbench.propagation.inputs import LAB_MEAN, LAB_STD, RGB_MEAN, RGB_STD
+
+Picture = NDArray[np.uint8]
+"""``[H, W, 3]`` uint8 BGR."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Features of one padded image and where its pixels lie."""
+
+    features: Tensor
+    """``[C, h, w]``"""
+    stride: int
+    padding: tuple[int, int, int, int]
+    """left, right, top, bottom"""
+    size: tuple[int, int]
+    """height, width of the image in pixels"""
+
+    def cell(self, x: float, y: float) -> tuple[int, int]:
+        """Row and column of the cell of a pixel. Raises Refusal for a point outside."""
+        height, width = self.size
+        if not (0 <= x < width and 0 <= y < height):
+            raise Refusal(
+                f"the point {x:g},{y:g}",
+                expected=f"x below {width} and y below {height}",
+                do="give a pixel of the source",
+            )
+        left, _, top, _ = self.padding
+        return int((y + top) // self.stride), int((x + left) // self.stride)
+
+
+def encode(net: nn.Module, image: Picture, device: torch.device, *, colour: str = "rgb", source: bool = True) -> Cells:
+    """Features of one image. STM has a key for what is remembered (`source`) and one for what asks; others have one."""
+    stride = 16 if isinstance(net, STM) else int(net.stride)  # type: ignore[arg-type]
+    height, width = image.shape[:2]
+    x, y = -width % stride, -height % stride
+    padding = (x // 2, x - x // 2, y // 2, y - y // 2)
+    pixels: NDArray[Any] = image.astype(np.float32) / 255
+    if colour == "lab":
+        pixels, mean, std = cv2.cvtColor(pixels, cv2.COLOR_BGR2LAB), LAB_MEAN, LAB_STD
+    else:
+        pixels, mean, std = pixels[:, :, ::-1], RGB_MEAN, RGB_STD
+    pixels = (pixels - np.array(mean, np.float32)) / np.array(std, np.float32)
+    tensor = pad(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None], padding).to(device)
+    with torch.inference_mode():
+        if isinstance(net, STM):
+            empty = torch.zeros_like(tensor[:, :1])
+            found = net.memorize_with(tensor, empty, empty)[0] if source else net.query(tensor).key
+            features = found[0] / math.sqrt(math.sqrt(found.shape[1]))  # both together: over the root of the channels
+        else:
+            features = normalize(net(tensor)[0].float(), dim=0)
+    return Cells(features, stride, padding, (height, width))
+
+
+def correspondence(source: Cells, target: Cells, *, temperature: float) -> Tensor:
+    """W ``[source cells, target cells]``: for every cell of the target a distribution over those of the source."""
+    return (source.features.flatten(1).T @ target.features.flatten(1) / temperature).softmax(0)
+
+
+def transfer(source: Cells, target: Cells, values: Tensor, *, temperature: float) -> NDArray[np.float32]:
+    """Values ``[h, w]`` on the source's cells as a map ``[H, W]`` in 0..1 over the target's pixels (its largest value is 1)."""
+    found = values.flatten() @ correspondence(source, target, temperature=temperature)
+    grid = found.reshape(1, 1, *target.features.shape[1:])
+    big = interpolate(grid, scale_factor=float(target.stride), mode="bilinear", align_corners=False)[0, 0]
+    left, _, top, _ = target.padding
+    inner = big[top : top + target.size[0], left : left + target.size[1]]
+    return (inner / (inner.max() + 1e-6)).cpu().numpy()
+
+
+def point_values(source: Cells, x: float, y: float) -> Tensor:
+    """1 at the cell of a pixel of the source, 0 elsewhere."""
+    values = torch.zeros(source.features.shape[1:], device=source.features.device)
+    values[source.cell(x, y)] = 1
+    return values
+
+
+def mask_values(source: Cells, mask: NDArray[np.uint8]) -> Tensor:
+    """Share of every cell of the source that a mask ``[H, W]`` covers. Raises Refusal for another size."""
+    if mask.shape != source.size:
+        raise Refusal(
+            f"a mask of {mask.shape[1]}x{mask.shape[0]}",
+            expected=f"{source.size[1]}x{source.size[0]}, as the source",
+            do="give its mask",
+        )
+    covered = pad(torch.from_numpy((mask > 0).astype(np.float32))[None, None], source.padding)
+    grid = source.features.shape[1:]
+    return interpolate(covered, size=tuple(grid), mode="area")[0, 0].to(source.features.device)
+
+
+def picture(
+    source: Picture, target: Picture, heat: NDArray[np.float32], marks: list[tuple[float, float]], mask: Picture | None
+) -> Picture:
+    """Source with the marks or the mask, target with the heat and its peak, side by side."""
+    left = source.copy()
+    if mask is not None:
+        left[mask > 0] = (0.5 * left[mask > 0] + 0.5 * np.array([0, 0, 255])).astype(np.uint8)
+    strength = np.clip(heat, 0, 1)[:, :, None]
+    colours = cv2.applyColorMap((np.clip(heat, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_JET)
+    right = (target * (1 - 0.7 * strength) + colours * 0.7 * strength).astype(np.uint8)
+    peak = np.unravel_index(int(heat.argmax()), heat.shape)
+    for canvas, points in ((left, marks), (right, [(float(peak[1]), float(peak[0]))])):
+        for x, y in points:
+            for colour, width in (((0, 0, 0), 4), ((255, 255, 255), 2)):
+                cv2.drawMarker(canvas, (round(x), round(y)), colour, cv2.MARKER_CROSS, 22, width, cv2.LINE_AA)
+    height = max(len(left), len(right))
+    sides = [cv2.copyMakeBorder(side, 0, height - len(side), 0, 0, cv2.BORDER_CONSTANT) for side in (left, right)]
+    return np.concatenate([sides[0], np.full((height, 6, 3), 255, np.uint8), sides[1]], axis=1)

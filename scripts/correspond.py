@@ -1,0 +1,89 @@
+"""Where does a point or a mask of one image lie in another? A heat map for any encoder of the project, or for STM.
+
+python -m scripts.correspond --weights results/weights/crw-r18/released/weights.pt \\
+    --source bear/00000.jpg --target bear/00040.jpg --point 420,230 --out where.png
+`--mask 00000.png` takes a whole object in place of points, `--window` a window in which you click.
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from corrbench.datasets.davis import read_annotation, read_image
+from corrbench.errors import Refusal, run_program
+from corrbench.files import atomic
+from corrbench.machine import pick_device
+from corrbench.segmentation.correspond import encode, mask_values, picture, point_values, transfer
+from corrbench.weights.canonical import load_weights
+from corrbench.weights.load import load_encoder
+
+
+def point(text: str) -> tuple[float, float]:
+    x, _, y = text.partition(",")
+    return float(x), float(y)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, required=True, help="canonical weights file (scripts/convert.py)")
+    parser.add_argument("--source", type=Path, required=True, help="image in which you point")
+    parser.add_argument("--target", type=Path, required=True, help="image in which it is looked for")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--point", type=point, nargs="+", metavar="X,Y", help="pixels of the source")
+    what.add_argument("--mask", type=Path, help="mask of the source; everything above 0 counts")
+    what.add_argument("--window", action="store_true", help="click in a window (needs a display)")
+    parser.add_argument(
+        "--temperature", type=float, help="of the softmax over the source (default: 1 for STM, else 0.05)"
+    )
+    parser.add_argument("--out", type=Path, help="picture to write")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    args = parser.parse_args()
+
+    if not args.window and args.out is None:
+        raise Refusal("no --out", expected="a picture to write", do="add --out where.png, or --window")
+    device = pick_device(args.device)
+    row = load_weights(args.weights).meta["encoder"]
+    net = load_encoder(row, [args.weights], device)
+    colour = row.get("colour", "rgb")
+    temperature = args.temperature or (1.0 if row["arch"] == "stm" else 0.05)
+    images = read_image(args.source), read_image(args.target)
+    source, target = (encode(net, image, device, colour=colour, source=i == 0) for i, image in enumerate(images))
+
+    def look(points: list[tuple[float, float]], mask: np.ndarray | None) -> np.ndarray:
+        values = mask_values(source, mask) if mask is not None else sum(point_values(source, x, y) for x, y in points)
+        heat = transfer(source, target, values, temperature=temperature)
+        y, x = np.unravel_index(int(heat.argmax()), heat.shape)
+        print(f"{'mask' if mask is not None else points} -> {x},{y}")
+        return picture(*images, heat, points, mask)
+
+    if args.window:
+        show(images, look)
+        return
+    made = look(args.point or [], read_annotation(args.mask, single_object=True) if args.mask else None)
+    with atomic(args.out) as temporary:
+        cv2.imwrite(str(temporary), made)
+
+
+def show(images: tuple[np.ndarray, np.ndarray], look) -> None:
+    """A window: a click in the source (left) shows where that point lies in the target."""
+    import matplotlib.pyplot as plt
+
+    start = np.zeros(images[1].shape[:2], np.float32)
+    figure, axes = plt.subplots(figsize=(14, 5), layout="constrained")
+    shown = axes.imshow(picture(*images, start, [], None)[:, :, ::-1])
+    axes.set_axis_off()
+    axes.set_title("click in the left image")
+
+    def clicked(event) -> None:
+        if event.inaxes is axes and event.xdata < images[0].shape[1] and event.ydata < images[0].shape[0]:
+            shown.set_data(look([(event.xdata, event.ydata)], None)[:, :, ::-1])
+            figure.canvas.draw_idle()
+
+    figure.canvas.mpl_connect("button_press_event", clicked)
+    plt.show()
+
+
+if __name__ == "__main__":
+    run_program(main)
