@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of RGB images in 0..1."""
 KEY, VALUE, STRIDE = 128, 512, 16
 """Channels of keys and values; pixels of a memory cell."""
 

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from corrbench.encoders.stm import STM, STRIDE
+from corrbench.encoders.stm import MEAN, STD, STM, STRIDE
 from corrbench.errors import Refusal
-from corrbench.segmentation.memory import aggregate, read
+from corrbench.segmentation.aggregation import aggregate
+from corrbench.segmentation.memory import read
 from corrbench.segmentation.protocol import MaskPropagation
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORT_SIDE = 480
 PIXELS = 4 * 480 * 864
 """Pixels of all objects that go through mask encoder and decoder together: four objects at 480p."""

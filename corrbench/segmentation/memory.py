@@ -78,24 +78,3 @@ def _weights(
         return weight / weight.sum(0, keepdim=True), None
     largest, chosen = weight.topk(k, 0)
     return largest / largest.sum(0, keepdim=True), chosen
-
-
-def read_together(keys: Tensor, values: Tensor, queries: Tensor) -> Tensor:
-    """The plain read of a batch, as training has it: keys ``[B, 128, T, h, w]``, values ``[B, 512, T, h, w]``, queries
-    ``[B, 128, h, w]`` to ``[B, 512, h, w]``.
-    """
-    query = queries.flatten(2) / math.sqrt(queries.shape[1])
-    weight = (keys.flatten(2).transpose(1, 2) @ query).softmax(1)
-    return (values.flatten(2) @ weight).reshape(len(values), -1, *queries.shape[2:])
-
-
-def aggregate(probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """Join independent objects: ``[k, ...]`` in 0..1 to (classes ``[k + 1, ...]`` that sum to 1, their logits).
-
-    Background is the product of the complements; then softmax over log-odds (Mask-Propagation model/aggregate.py). One object
-    is sharpened too: 0.9 becomes 0.988.
-    """
-    background = torch.prod(1 - probabilities, 0, keepdim=True)
-    p = torch.cat([background, probabilities], 0).clamp(1e-7, 1 - 1e-7)
-    logits = torch.log(p / (1 - p))
-    return logits.softmax(0), logits

@@ -8,6 +8,7 @@ the reference reads JPEGs that were resized and saved again. Its clips are those
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from corrbench.datasets.clips import ClipIndex, ClipReader
-from corrbench.encoders.stm import STM, Query, widen
+from corrbench.encoders.stm import MEAN, STD, STM, Query, widen
 from corrbench.errors import Refusal
 from corrbench.pretraining.method import Method
 from corrbench.segmentation import augment
+from corrbench.segmentation.aggregation import aggregate
 from corrbench.segmentation.augment import Pair
-from corrbench.segmentation.engine import MEAN, STD
-from corrbench.segmentation.memory import aggregate, read_together
 
 FRAMES = 3
 DRAWS = 5
@@ -196,6 +196,15 @@ def bootstrapped_loss(logits: Tensor, classes: Tensor, *, share: float) -> Tenso
     if share >= 1:
         return losses.mean()
     return losses.topk(max(1, int(share * losses.numel()))).values.mean()
+
+
+def read_together(keys: Tensor, values: Tensor, queries: Tensor) -> Tensor:
+    """The plain read of a batch, as training has it: keys ``[B, 128, T, h, w]``, values ``[B, 512, T, h, w]``, queries
+    ``[B, 128, h, w]`` to ``[B, 512, h, w]``.
+    """
+    query = queries.flatten(2) / math.sqrt(queries.shape[1])
+    weight = (keys.flatten(2).transpose(1, 2) @ query).softmax(1)
+    return (values.flatten(2) @ weight).reshape(len(values), -1, *queries.shape[2:])
 
 
 class Model(Method):

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from corrbench.encoders.stm import STM
+from corrbench.encoders.stm import MEAN, STD, STM
 from corrbench.errors import Refusal
 from corrbench.segmentation import engine as engine_module
-from corrbench.segmentation.engine import MEAN, STD, Bank, Engine, Frames, padding
+from corrbench.segmentation.engine import Bank, Engine, Frames, padding
 from corrbench.segmentation.protocol import MaskPropagation
 
 CPU = torch.device("cpu")

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from corrbench.segmentation.memory import aggregate, read
+from corrbench.segmentation.aggregation import aggregate
+from corrbench.segmentation.memory import read
 
 KEYS = torch.tensor([[1, 0, -1, 0.5, -0.5, 1, 0, 2], [0, 1, 0.5, -1, 2, -0.5, 0.9, 0]]).reshape(1, 2, 2, 2, 2)
 VALUES = torch.arange(10.0, 90, 10).reshape(1, 1, 2, 2, 2)

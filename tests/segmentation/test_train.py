@@ -11,7 +11,7 @@ from corrbench.encoders.stm import STM
 from corrbench.errors import Refusal
 from corrbench.pretraining.order import Order
 from corrbench.segmentation import augment
-from corrbench.segmentation.memory import read, read_together
+from corrbench.segmentation.memory import read
 from corrbench.segmentation.train import (
     Model,
     Options,
@@ -20,6 +20,7 @@ from corrbench.segmentation.train import (
     counted_share,
     draw_frames,
     largest_skip,
+    read_together,
 )
 from corrbench.weights.convert import convert
 

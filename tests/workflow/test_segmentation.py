@@ -1,0 +1,130 @@
+"""STM in the flow: stages chained, masks scored or packed for a server, YouTube-VOS, and what a change makes stale there."""
+
+import json
+import shutil
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from flow import checkout_copy, planned, snakemake, write
+
+from corrbench.datasets.palette import save_mask
+from corrbench.datasets.synthetic import sequence_frames
+from corrbench.report.table import read_table
+
+RUNS = [
+    {"methods": ["tiny-stm"], "weights": ["smoke"], "benchmarks": ["tiny-val"]},
+    {"methods": ["random-stm"], "weights": ["random"], "protocols": ["small-ytvos"], "benchmarks": ["tiny-ytvos"]},
+]
+
+
+def write_youtube_vos(root):
+    """Two videos of seven frames in YouTube-VOS's layout; the second object of the second starts in frame 3. Every second frame is scored."""
+    for i, name in enumerate(("first", "second")):
+        folders = {
+            kind: root / kind / name
+            for kind in ("all_frames/valid_all_frames/JPEGImages", "valid/JPEGImages", "valid/Annotations")
+        }
+        for folder in folders.values():
+            folder.mkdir(parents=True)
+        for t, (image, ids) in enumerate(sequence_frames(40 + i, frames=7, height=48, width=80, objects=1 + i)):
+            cv2.imwrite(str(folders["all_frames/valid_all_frames/JPEGImages"] / f"{t:05d}.jpg"), image)
+            if t % 2 == 0:
+                cv2.imwrite(str(folders["valid/JPEGImages"] / f"{t:05d}.jpg"), image)
+            if t == 0:
+                save_mask(folders["valid/Annotations"] / f"{t:05d}.png", np.where(ids == 1, 1, 0).astype(np.uint8))
+            if t == 4 and i == 1:
+                save_mask(folders["valid/Annotations"] / f"{t:05d}.png", np.where(ids == 2, 5, 0).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("segmentation")
+    project = checkout_copy(folder / "project")
+    for name in ("masks", "static"):
+        path = project / f"config/datasets/synthetic-{name}.yaml"
+        row = yaml.safe_load(path.read_text())
+        row["videos"]["generate"] |= {"videos": 2, "frames": 4, "height": 48, "width": 64}
+        path.write_text(yaml.safe_dump(row))
+    write_youtube_vos(folder / "yv")
+    for kind, row in (
+        ("benchmarks", {"base": "ytvos2019-val", "name": "tiny-ytvos", "videos": 2}),
+        ("segmentation", {"base": "mivos", "name": "small-ytvos"}),
+    ):
+        (folder / "rows" / kind).mkdir(parents=True)
+        (folder / "rows" / kind / f"{row['name']}.yaml").write_text(yaml.safe_dump(row))
+    config = {
+        "device": "cpu",
+        "rows": ["project/tests/data/rows", "rows"],
+        "runs": RUNS,
+        "pretraining": {"workers": 0},
+        "data": {"youtube-vos-val": "yv"},
+    }
+    write(folder, config)
+    snakemake(folder, checkout=project)
+    return folder
+
+
+def test_rows_and_files(finished):
+    results = finished / "results"
+    table = read_table(results / "table.csv").set_index("entry")
+    assert list(table.index) == ["tiny-stm.smoke.mivos", "random-stm.random.small-ytvos"]
+    assert table.loc["tiny-stm.smoke.mivos", "J&F"] >= 0 and table.loc["tiny-stm.smoke.mivos", "tier"] == "smoke"
+    rows = json.loads((results / "provenance.json").read_text())["rows"]
+    assert (
+        set(rows[0]["stages"]) == {"segment", "evaluate"}
+        and rows[0]["pretraining"][0]["recipe"]["init"] == "tiny-stm-0"
+    )
+    assert (results / "tiny-val/tiny-stm.smoke.mivos/overlay.png").is_file()
+
+
+def test_the_zip_of_youtube_vos(finished):
+    path = finished / "results/tiny-ytvos/random-stm.random.small-ytvos/submission.zip"
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        masks = {n: cv2.imdecode(np.frombuffer(archive.read(n), np.uint8), cv2.IMREAD_UNCHANGED) for n in names}
+    scored = [f"Annotations/{video}/{t:05d}.png" for video in ("first", "second") for t in (0, 2, 4, 6)]
+    assert names == scored and all(m.shape[:2] == (48, 80) for m in masks.values())
+
+
+CHANGES = [
+    ("the rules of another row", "config/segmentation/mivos-km.yaml", "sigma: 5.6", "sigma: 5.0", {}),
+    ("the rules of mask propagation", "config/segmentation/mivos.yaml", "name: mivos", "name: mivos\nevery: 4", {"segment": 2, "submission": 1, "evaluate": 1, "overlays": 1, "table": 1, "plots": 1, "report": 1}),
+    ("a recipe of the first stage", "tests/data/rows/recipes/tiny-stm-0.yaml", "crop: 32", "crop: 48", {"pretrain": 2, "convert": 1, "segment": 1, "evaluate": 1, "overlays": 1, "table": 1, "plots": 1, "report": 1}),
+    ("the code of the engine", "corrbench/segmentation/engine.py", "4 * 480 * 864", "5 * 480 * 864", {"segment": 2, "submission": 1, "evaluate": 1, "overlays": 1, "table": 1, "plots": 1, "report": 1}),
+    ("the code of label propagation", "corrbench/propagation/softmax.py", "def ", "X = 1\n\n\ndef ", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "file", "old", "new", "expected"), CHANGES, ids=[c[0] for c in CHANGES])
+def test_what_a_change_makes_stale(finished, tmp_path, change, file, old, new, expected):
+    saved, path = tmp_path / "file", finished / "project" / file
+    shutil.copy2(path, saved)
+    try:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        jobs = planned(finished, checkout=finished / "project")
+    finally:
+        shutil.copy2(saved, path)
+    assert {rule: len(names) for rule, names in jobs.items()} == expected
+
+
+def test_refused_while_planning(finished):
+    def said(runs, **more):
+        config = yaml.safe_load((finished / "config.yaml").read_text()) | {"runs": [runs], **more}
+        (finished / "other.yaml").write_text(yaml.safe_dump(config))
+        done = snakemake(
+            finished, "-n", "--configfile", finished / "other.yaml", check=False, checkout=finished / "project"
+        )
+        assert done.returncode
+        return done.stdout + done.stderr
+
+    encoder = {"methods": ["random-r18"], "weights": ["random"], "benchmarks": ["tiny-ytvos"]}
+    assert "whose objects start in different frames" in said(encoder)
+    assert "no row 'crw' in segmentation" in said(
+        {"methods": ["random-stm"], "weights": ["random"], "protocols": ["crw"], "benchmarks": ["tiny-val"]}
+    )
+    assert "2 videos" in said({**RUNS[1], "benchmarks": ["ytvos2018-val"]})
