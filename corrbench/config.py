@@ -178,15 +178,21 @@ class Config:
         (weights,) = entry.weights
         return self.results / "probe" / weights.path / entry.probe.name
 
+    def recipe_chain(self, weights: WeightsId) -> list[Recipe]:
+        """The recipe of pretrained weights and those that it starts from, the last stage first; empty for other weights."""
+        chain: list[Recipe] = []
+        if weights.tier is not None:
+            name: str | None = self.methods.get(weights.method, "weights")["recipe"]
+            while name is not None and all(r.name != name for r in chain):
+                chain.append(self.recipe(name, weights.tier[0]))
+                name = chain[-1].init
+        return chain
+
     def all_recipes(self) -> list[Recipe]:
         """Every recipe that some entry needs, those that it starts from and those of probes included, once."""
         found: dict[tuple[str, str], Recipe] = {}
         for weights in self.all_weights():
-            if weights.tier is not None:
-                name, tier = self.methods.get(weights.method, "weights")["recipe"], weights.tier[0]
-                while name is not None and (name, tier) not in found:
-                    found[name, tier] = self.recipe(name, tier)
-                    name = found[name, tier].init
+            found |= {(recipe.name, recipe.tier): recipe for recipe in self.recipe_chain(weights)}
         for entry in self.entries:
             if entry.probe is not None and entry.probe.recipe is not None and entry.probe.head == "trained":
                 found[entry.probe.recipe.name, entry.probe.recipe.tier] = entry.probe.recipe
@@ -199,9 +205,11 @@ class Config:
             return self.results / "data" / dataset
         if dataset not in self.values["data"] or self.values["data"][dataset] == "download":
             raise Refusal(
-                f"pretraining needs data.{dataset}",
+                f"training needs data.{dataset} as a folder",
                 expected=f"`data: {{{dataset}: /path}}` in the config, the root of {row['title']}",
-                do=how_to_get(row),
+                do=how_to_get(row)
+                if dataset not in self.values["data"]
+                else "give the folder below results/data/ where it was unpacked",
             )
         return Path(self.values["data"][dataset])
 
@@ -262,6 +270,8 @@ class Config:
             check_probe(rules, row, source, place)
         else:
             name = row["protocol"] if protocol == "own" else protocol
+            if protocol == "own" and row["encoder"]["arch"] == "stm" and is_youtube_vos(measured):
+                name = "mivos-ytvos"
             rules = self._mask_rules(name, row, measured, f"{place}.protocols")
         weights = self._weights(row, members, source, place)
         if (encoder["arch"] == "none") != rules.copy:
@@ -284,7 +294,14 @@ class Config:
     ) -> Protocol | MaskPropagation:
         """The protocol of an encoder, or the rules of an STM network, which reads memories."""
         if method["encoder"]["arch"] == "stm":
-            return MaskPropagation.from_row(self.segmentation.get(name, f"{place} (of an STM network)"))
+            rules = MaskPropagation.from_row(self.segmentation.get(name, f"{place} (of an STM network)"))
+            if is_youtube_vos(benchmark) and rules.size == "native":
+                raise Refusal(
+                    f"{place}: {name} on {benchmark['name']} at the videos' own size",
+                    expected="a short side of 480, as every published number has",
+                    do="use mivos-ytvos, mivos-ytvos-km, or a row of yours with `size: short_side`",
+                )
+            return rules
         if is_youtube_vos(benchmark):
             raise Refusal(
                 f"{place}: {method['name']} on {benchmark['name']}, whose objects start in different frames",

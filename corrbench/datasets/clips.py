@@ -74,14 +74,16 @@ class ClipReader:
         """
         row = self.index.videos[clip]
         image, mask = self.root / row.images, self.root / row.masks
-        if image.suffix.lower() not in IMAGES:
+        single = image.suffix.lower() in IMAGES
+        if not single:
             name = _listing(image)[number]
             image, mask = image / name, (mask / name).with_suffix(".png")
         try:
             with Image.open(image) as opened:
                 picture = opened.convert("RGB")
             with Image.open(mask) as opened:
-                ids = Image.fromarray(np.array(opened).astype(np.uint8))
+                # masks of single images come as grey, RGB, palette or one bit: their grey value counts; ids of clips stay
+                ids = opened.convert("L") if single else Image.fromarray(np.array(opened).astype(np.uint8))
         except (OSError, ValueError, SyntaxError) as error:
             raise Refusal(
                 f"{image} or its mask: {error}", expected="an image and a mask of one channel", do="unpack it again"

@@ -11,7 +11,7 @@ import numpy as np
 
 from corrbench.datasets.davis import Davis, Sequence, read_annotation, read_image
 from corrbench.datasets.otb import Otb
-from corrbench.datasets.youtube_vos import YoutubeVos
+from corrbench.datasets.youtube_vos import Video, YoutubeVos
 from corrbench.errors import Refusal
 from corrbench.parallel import parallel_map
 from corrbench.progress import Progress
@@ -133,6 +133,7 @@ def _examine_video(arguments: tuple[YoutubeVos, str]) -> Finding:
     try:
         video = data.video(name)
         first = min(video.annotations)
+        finding.problems += _gaps(video)
         finding.frames = sum(path.stem in video.scored for path in video.images[first:])
         ids: set[int] = set()
         for t, path in enumerate(video.images):
@@ -159,6 +160,19 @@ def _examine_video(arguments: tuple[YoutubeVos, str]) -> Finding:
     finding.inputs = _hash(",".join(sorted(video.scored)), [*video.images, *video.annotations.values()])
     finding.annotations = _hash("", list(video.annotations.values()))
     return finding
+
+
+def _gaps(video: Video) -> list[str]:
+    """What shows that the folder of scored frames is not complete: it lists every fifth frame and every annotated one."""
+    at = [t for t, path in enumerate(video.images) if path.stem in video.scored]
+    lost = [path.stem for t, path in video.annotations.items() if path.stem not in video.scored]
+    steps = np.diff(at)
+    wrong = [f"annotated but not among the scored frames: {', '.join(lost)}"] if lost else []
+    if len(steps) and (steps.max() >= 2 * steps.min() or len(video.images) - at[-1] > 2 * steps.min()):
+        wrong.append(
+            f"scored frames {steps.min()} to {steps.max()} apart, the last {len(video.images) - 1 - at[-1]} before the end: some are missing"
+        )
+    return wrong
 
 
 def _wrong_totals(findings: list[Finding], row: dict[str, Any]) -> list[str]:

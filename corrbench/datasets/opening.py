@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from corrbench.datasets.otb import open_otb
-from corrbench.datasets.youtube_vos import ANNOTATIONS, FRAMES, listed_videos
+from corrbench.datasets.youtube_vos import ANNOTATIONS, FRAMES, SCORED, listed_videos
 from corrbench.errors import Refusal
 
 Kind = Literal["inputs", "annotations"]
@@ -42,7 +42,7 @@ def data_files(root: Path, row: Mapping[str, Any], sequences: Sequence[str], kin
             found += [*images, annotation]
     elif is_youtube_vos(row):
         for name in sequences:
-            for folder, suffix in ((FRAMES, "jpg"), (ANNOTATIONS, "png")):
+            for folder, suffix in ((FRAMES, "jpg"), (ANNOTATIONS, "png"), (SCORED, "jpg")):  # the last by their names
                 found += sorted((root / folder / name).glob(f"*.{suffix}"))
     else:
         images, masks = root / "JPEGImages" / row["resolution"], root / "Annotations" / row["resolution"]

@@ -135,7 +135,17 @@ def write_davis(
     (root / "ImageSets" / "2017" / f"{split}.txt").write_text("\n".join(names) + "\n")
 
 
-def write_clips(root: Path, *, videos: int, frames: int, height: int, width: int, seed: int = 0) -> None:
-    """Write clips with masks in DAVIS-2017's layout, for training."""
+def write_clips(
+    root: Path, *, videos: int, frames: int, height: int, width: int, seed: int = 0, static: bool = False
+) -> None:
+    """Write clips with masks in DAVIS-2017's layout, for training; `static`: their frames as single images with masks of 0 and 255."""
+    if static:
+        root.mkdir(parents=True, exist_ok=True)
+        for i in range(videos):
+            pairs = sequence_frames(4000 + seed + i, frames=frames, height=height, width=width, objects=1)
+            for t, (image, ids) in enumerate(pairs):
+                cv2.imwrite(str(root / f"image{i:02d}_{t:02d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+                cv2.imwrite(str(root / f"image{i:02d}_{t:02d}.png"), (ids > 0).astype(np.uint8) * 255)
+        return
     names = [f"clip{i:02d}" for i in range(videos)]
     write_davis(root, names, split="train", frames=frames, height=height, width=width, seed=3000 + seed)

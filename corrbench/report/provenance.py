@@ -31,8 +31,9 @@ def _row(config: Config, entry: Entry, result: Mapping[str, Any]) -> dict[str, A
         "encoder": entry.encoder,
         "weights": [read_json(config.results / "weights" / w.path / "report.json") for w in entry.weights],
         "pretraining": [
-            read_json(config.run_folder(config.methods.get(w.method, "weights")["recipe"], *w.tier) / "recipe.json")
+            read_json(config.run_folder(recipe.name, *w.tier) / "recipe.json")
             for w in entry.weights
+            for recipe in config.recipe_chain(w)
             if w.tier is not None
         ],
         "data": {
@@ -75,10 +76,11 @@ def _config_again(config: Config, entry: Entry) -> dict[str, Any]:
     """The smallest config that makes this row alone."""
     values, name, key = config.values, entry.benchmark["name"], entry.benchmark["data"]
     again: dict[str, Any] = {"results": "results/again", "device": values["device"]}
-    recipes = [config.recipe(config.methods.get(w.method, "")["recipe"], w.tier[0]) for w in entry.weights if w.tier]
+    recipes = [recipe for w in entry.weights for recipe in config.recipe_chain(w)]
     if entry.probe is not None and entry.probe.recipe is not None:
         recipes.append(entry.probe.recipe)
-    roots = {k: values["data"][k] for k in [key, *(r.data for r in recipes)] if k in values["data"]}
+    keys = [key, *(name for r in recipes for name in config.video_roots(r.data))]
+    roots = {k: values["data"][k] for k in keys if k in values["data"]}
     if roots:
         again["data"] = roots
     if entry.source in values["files"]:

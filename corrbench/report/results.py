@@ -113,14 +113,18 @@ def pretraining_identity(config: Config, entry: Entry) -> tuple[list[Any], list[
     """Recipe and code of the runs that an entry's weights come from, then and now."""
     then, now = [], []
     for weights in entry.weights:
-        if weights.tier is not None:
-            name = config.methods.get(weights.method, "weights")["recipe"]
-            made = read_json(config.run_folder(name, *weights.tier) / "recipe.json")
-            recipe = config.recipe(name, weights.tier[0])
-            then.append((made["recipe"], made["seed"], made["code"], made["data"]))
-            now.append(
-                (recipe.settings(), weights.tier[1], pretrain_code(recipe.method), data_fingerprint(config, recipe))
-            )
+        for recipe in config.recipe_chain(weights):
+            assert weights.tier is not None
+            tier, seed = weights.tier
+            made = read_json(config.run_folder(recipe.name, tier, seed) / "recipe.json")
+            before = None  # what it started from, as it lies there now
+            if recipe.start is not None:
+                before = read_json(config.results / "weights" / recipe.start / "released/report.json")["sha256"]
+            elif recipe.init is not None:
+                before = file_hash(config.run_folder(recipe.init, tier, seed) / "checkpoint.pth")
+            then.append((made["recipe"], made["seed"], made["code"], made["data"], made["init"]))
+            code, data = pretrain_code(recipe.method), data_fingerprint(config, recipe)
+            now.append((recipe.settings(), seed, code, data, before))
     return then, now
 
 

@@ -85,7 +85,7 @@ class Engine:
     @torch.inference_mode()
     def run(self, frames: Frames) -> Iterator[tuple[int, Ids]]:
         """(frame, ids ``[H, W]`` in the numbers of the annotations) in order. Raises Refusal for a video without objects."""
-        given = sorted(frames.annotations)
+        given = sorted(t for t, ids in frames.annotations.items() if ids.any())  # a blank annotation says nothing
         ids = sorted({int(v) for t in given for v in np.unique(frames.annotations[t])} - {0})
         if not ids:
             raise Refusal(
@@ -93,12 +93,12 @@ class Engine:
             )  # fmt: skip
         self._begin(frames.annotations[given[0]].shape, ids)
         reader = self._images(frames, given[0])
+        image = next(reader)
         predicted: Tensor | None = None
         for i, start in enumerate(given):
             end = given[i + 1] if i + 1 < len(given) else frames.count - 1
-            if i == 0:
-                image = next(reader)
             with _Clock(self.timing, self.device):
+                image = image.to(self.device, non_blocking=True)
                 predicted = self._interact(image, frames.annotations[start], predicted)
                 found = self._output(predicted)
             yield start, found
@@ -106,6 +106,7 @@ class Engine:
             for t in range(start + 1, end + 1):
                 image = next(reader)
                 with _Clock(self.timing, self.device):
+                    image = image.to(self.device, non_blocking=True)
                     predicted = self._step(image)
                     if t != end:
                         keep = t - last >= self.rules.every
@@ -129,7 +130,7 @@ class Engine:
         self.inner, self.pad = (height, width), padding(height, width)
 
     def _images(self, frames: Frames, first: int) -> Iterator[Tensor]:
-        """Prepared images ``[1, 3, Hp, Wp]`` from `first` on, read ahead by a thread."""
+        """Prepared images ``[1, 3, Hp, Wp]`` on the CPU from `first` on, read ahead by a thread."""
 
         def load(t: int) -> Tensor:
             image = frames.image(t)
@@ -152,7 +153,7 @@ class Engine:
                 image = ahead.result()
                 if t + 1 < frames.count:
                     ahead = pool.submit(load, t + 1)
-                yield image.to(self.device, non_blocking=True)
+                yield image
 
     def _interact(self, image: Tensor, annotation: Ids, predicted: Tensor | None) -> Tensor:
         """Take up an annotated frame: its labels replace what was predicted there, its objects join, all are remembered."""
@@ -166,7 +167,7 @@ class Engine:
         self.enabled = sorted({*self.enabled, *here})
         objects = torch.where(labels[None] > 0, 0.0, predicted[1:])
         for i in here:
-            objects[i] = torch.where(labels == self.ids[i], 1.0, objects[i])
+            objects[i] = (labels == self.ids[i]).float()  # the whole map, also where it was predicted elsewhere
         classes, _ = aggregate(objects)
         self.extra = [None] * len(self.ids)
         self._remember(image, classes, annotated=True, for_good=True)
@@ -222,6 +223,8 @@ class _Clock:
         self.timing, self.device = timing, device
 
     def __enter__(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
         self.start = time.perf_counter()
 
     def __exit__(self, *error: object) -> None:

@@ -68,12 +68,11 @@ def _weights(
         largest, chosen = affinity.topk(k, 0)
         return largest.softmax(0), chosen
     cell = torch.arange(first, first + affinity.shape[1], device=affinity.device)
-    rows = (cell // width)[None] - (best // width)[:, None]
-    columns = (cell % width)[None] - (best % width)[:, None]
-    kernel = torch.exp(-(rows**2 + columns**2) / (2 * sigma**2))
-    weight = (
-        torch.exp(affinity - affinity.max(0, keepdim=True).values) * kernel
-    )  # the maximum is taken before the kernel
+    weight = affinity.sub_(affinity.max(0, keepdim=True).values).exp_()  # the maximum is taken before the kernel
+    for place, of in ((cell // width, best // width), (cell % width, best % width)):  # the kernel is a product of two
+        span = torch.arange(int(place.max()) + 1, device=affinity.device)
+        table = torch.exp(-((span[None] - of[:, None]).float() ** 2) / (2 * sigma**2))
+        weight.mul_(table[:, place])
     if k is None:
         return weight / weight.sum(0, keepdim=True), None
     largest, chosen = weight.topk(k, 0)

@@ -1,9 +1,9 @@
 """Training of STM in stages (hkchengrex/Mask-Propagation train.py, model/{model,losses}.py, dataset/): static images, BL30K, then
 YouTube-VOS with DAVIS. Runs in the loop of pretraining.
 
-Where this departs: every sample draws from its own stream of random numbers. Skips grow with the share of the run that is done,
-not at rounded epochs, so that a short run has them all. YouTube-VOS may be larger than 480: it is resized when it is read, where
-the reference reads JPEGs that were resized and saved again. Its clips are those with three frames, not a list of 3,464 names.
+Where this departs: every sample draws from its own stream of random numbers. YouTube-VOS may be larger than 480: it is resized when
+it is read, where the reference reads JPEGs that were resized and saved again. Its clips are all that have three frames, where the
+reference has a list of 3,464 names. Skips change at the borders of epochs, as there: a run of few epochs does not see them all.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Options:
     hard: int = 70_000
     """Step from which only `share` of the pixels count; in between the share falls."""
     share: float = 0.15
-    short_side: int = 480
-    """Larger clips are resized to that when they are read."""
+    short_side: int | None = 480
+    """Larger clips are resized to that when they are read; None: never (BL30K)."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("static", "clips"):
@@ -132,7 +132,8 @@ class Source:
         o = self.options
         numbers = draw_frames(reader.index.videos[clip].frames, skip, rng)
         pairs = [reader.read(clip, t) for t in numbers]
-        pairs = [augment.short_side(p, o.short_side) if min(p[0].size) > o.short_side else p for p in pairs]
+        if o.short_side is not None and min(pairs[0][0].size) > o.short_side:
+            pairs = [augment.short_side(p, o.short_side) for p in pairs]
         mirror, cut = augment.flip(rng), augment.resized_crop(rng, pairs[0][0].size, o.crop, o.area)
         colour = augment.jitter(rng, brightness=0.1, contrast=0.03, saturation=0.03, grey=0.05)
         frames, ids = [], []

@@ -85,7 +85,7 @@ def reference(net, frames, every=5, k=50, short=None):
         enabled |= set(new)
         P[:, f][:, labels > 0] = 0
         for j in new:
-            P[j + 1, f][labels == ids[j]] = 1
+            P[j + 1, f] = (labels == ids[j]).float()
         P[:, f] = soft(P[1:, f].clone())
         for j, kv in memorise(f).items():
             banks[j].append(kv)

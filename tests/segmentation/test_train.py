@@ -25,13 +25,14 @@ from corrbench.segmentation.train import (
 from corrbench.weights.convert import convert
 
 CLIPS = [{"images": "JPEGImages/480p/*", "replace": ["JPEGImages", "Annotations"], "spacing": 1, "repeat": 1}]
-STATIC = [{"images": "JPEGImages/480p/*/*.jpg", "replace": ["JPEGImages", "Annotations"], "spacing": 1, "repeat": 2}]
+STATIC = [{"images": "static/*.jpg", "replace": ["", ""], "spacing": 1, "repeat": 2}]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
     write_clips(folder / "data", videos=3, frames=8, height=72, width=96)
+    write_clips(folder / "data/static", videos=3, frames=8, height=72, width=96, static=True)
     return folder
 
 
@@ -104,8 +105,23 @@ def test_samples(root, kind):
             and sample["first"].shape == (1, 64, 64)
         )
         assert set(sample["classes"].unique().tolist()) <= ({0, 1, 2} if kind == "clips" else {0, 1})
+    if kind == "static":
+        assert all((s["classes"] == 1).any() and s["first"].max() > 0.9 for s in found)
     if kind == "clips":
         assert {float(s["second"]) for s in found} <= {0.0, 1.0} and any((s["classes"][0] == 1).any() for s in found)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1"])
+def test_masks_of_single_images_come_in_every_mode(tmp_path, mode):
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.jpg")
+    Image.fromarray(np.where(np.arange(30) > 14, 255, 0).astype(np.uint8)[None].repeat(20, 0)).convert(mode).save(
+        tmp_path / "a.png"
+    )
+    index = build_clip_index(
+        [{**STATIC[0], "images": "*.jpg", "repeat": 1}], {"own": tmp_path}, "own", tmp_path / "out"
+    )
+    _, mask = ClipReader(tmp_path / "out", index).read(0, 0)
+    assert sorted(set(np.array(mask).flatten().tolist())) == [0, 255]
 
 
 def test_small_objects_of_bl30k():

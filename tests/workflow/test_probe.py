@@ -125,4 +125,4 @@ def test_wrong_mixtures_are_refused_while_planning(finished):
     )
     assert "hold no layer of a tracker" in said(protocols=["siamfc-r18-released"])
     assert "stay on a benchmark of boxes" in said(protocols=["stay"])
-    assert "pretraining needs data.got10k" in said(protocols=["siamfc-r18"])
+    assert "training needs data.got10k" in said(protocols=["siamfc-r18"])

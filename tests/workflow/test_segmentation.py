@@ -51,7 +51,7 @@ def finished(tmp_path_factory):
     write_youtube_vos(folder / "yv")
     for kind, row in (
         ("benchmarks", {"base": "ytvos2019-val", "name": "tiny-ytvos", "videos": 2}),
-        ("segmentation", {"base": "mivos", "name": "small-ytvos"}),
+        ("segmentation", {"base": "mivos-ytvos", "name": "small-ytvos"}),
     ):
         (folder / "rows" / kind).mkdir(parents=True)
         (folder / "rows" / kind / f"{row['name']}.yaml").write_text(yaml.safe_dump(row))
@@ -127,4 +127,5 @@ def test_refused_while_planning(finished):
     assert "no row 'crw' in segmentation" in said(
         {"methods": ["random-stm"], "weights": ["random"], "protocols": ["crw"], "benchmarks": ["tiny-val"]}
     )
+    assert "own size" in said({**RUNS[1], "protocols": ["mivos"]})
     assert "2 videos" in said({**RUNS[1], "benchmarks": ["ytvos2018-val"]})
