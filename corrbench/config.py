@@ -12,7 +12,7 @@ from corrbench.datasets.opening import is_tracking, is_youtube_vos
 from corrbench.datasets.source import archives_for, how_to_get
 from corrbench.entries import RANDOM, Entry, WeightsId
 from corrbench.errors import Refusal, nearest
-from corrbench.pretraining.recipe import PRETRAINED, TIERS, Recipe
+from corrbench.pretraining.recipe import PRETRAINED, TIERS, Recipe, check_options, network_of
 from corrbench.propagation.protocol import Protocol
 from corrbench.provenance import ROOT
 from corrbench.rows import Rows, read_yaml, validate
@@ -119,6 +119,7 @@ class Config:
             if weights.source in self.values["files"] and path is not None and not path.is_file():
                 raise Refusal(f"files.{weights.source}: no file {path}", expected="a checkpoint", do="correct the path")
         for recipe in self.all_recipes():
+            check_options(recipe)
             for name, root in self.video_roots(recipe.data).items():
                 if not self.are_videos_generated(recipe.data) and not root.is_dir():
                     raise Refusal(f"data.{name}: no folder {root}", expected="its root", do="correct the path")
@@ -346,6 +347,14 @@ class Config:
                 raise Refusal(
                     f"{place}: {row['name']} has no recipe", expected="`recipe:` in its row", do="correct the run"
                 )
+            for member in trained:
+                recipe = self.recipe(rows[member]["recipe"], PRETRAINED.match(source)[1])  # type: ignore[index]
+                if recipe.method == "probe" or network_of(recipe) != rows[member]["encoder"]["arch"]:
+                    raise Refusal(
+                        f"{place}: method {member}, a {rows[member]['encoder']['arch']}, with recipe {recipe.name}",
+                        expected=f"a recipe that trains a {rows[member]['encoder']['arch']}; this one trains a {network_of(recipe)}",
+                        do="correct `recipe:` of the method",
+                    )
             # of a fusion the members without a recipe are the released ones, as in SFC
             return tuple(WeightsId(member, source if member in trained else "released") for member in members)
         for member in members:

@@ -92,6 +92,11 @@ class Entry:
         return {"decode": self.protocol.settings()["decode"]}
 
     @property
+    def summary(self) -> str:
+        """The file that says how labels were propagated, or targets tracked."""
+        return "propagation.json" if self.probe is None else "tracking.json"
+
+    @property
     def probe(self) -> Probe | None:
         """The probe of an entry on a benchmark of boxes; None for label propagation."""
         return self.protocol if isinstance(self.protocol, Probe) else None

@@ -105,6 +105,10 @@ class Rows:
         self._path: dict[str, Path] = {}
         self._resolved: dict[str, dict[str, Any]] = {}
         for folder in folders:
+            for odd in (folder / kind).glob("*.yml"):
+                raise Refusal(
+                    f"{odd}: not read", expected="files that end in .yaml", do=f"rename it to {odd.stem}.yaml"
+                )
             for path in sorted((folder / kind).glob("*.yaml")):
                 row = read_yaml(path)
                 if not isinstance(row, dict) or row.get("name") != path.stem:
@@ -130,7 +134,7 @@ class Rows:
             raise Refusal(
                 f"{where}: no row {name!r} in {self.kind}",
                 expected=nearest(name, self._raw),
-                do="correct the name, or add the row",
+                do="correct the name, or add the row; a folder of yours is named by `rows:` in a config, by --rows for a program",
             )
         if name not in self._resolved:
             self._resolved[name] = validate(self._inherit(name, ()), self.schema, str(self._path[name]))
@@ -153,7 +157,11 @@ class Rows:
                 expected=nearest(base, self._raw),
                 do="correct `base:`",
             )
-        return merge(self._inherit(base, (*chain, name)), row)
+        start = self._inherit(base, (*chain, name))
+        if self.kind == "recipes" and "data" in row:  # its own data at every tier, not what the base has at some
+            tiers = start.get("tiers", {}).items()
+            start = {**start, "tiers": {t: {k: v for k, v in part.items() if k != "data"} for t, part in tiers}}
+        return merge(start, row)
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def _value(settings: dict[str, object], key: str) -> str:
 def lines(jobs: list[Job]) -> Iterator[str]:
     """The plan for a person: what changed, job by job, then how many others follow from it."""
     if not jobs:
-        yield "Nothing to do: every result belongs to the config, the data and the code of now."
+        yield "Nothing to do: every result belongs to the config, the data sets and the code of now. (Videos added for training are not noticed: --forcerun frames.)"
         return
     gpus = sum(job.gpu for job in jobs)
     yield f"{len(jobs)} jobs would run, {gpus} of them on a GPU."

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from corrbench.datasets.videos import Index, Reader
-from corrbench.errors import run_program
+from corrbench.errors import Refusal, run_program
 from corrbench.files import atomic, file_hash, write_json
 from corrbench.machine import pick_device
 from corrbench.pretraining.cost import cost_lines
@@ -58,20 +58,37 @@ def main() -> None:
         recipe = Recipe.from_row(
             Rows([ROOT / "config", *args.rows], "recipes", "recipe").get(args.recipe, "--recipe"), args.tier
         )
+    if (recipe.init or recipe.start) and args.init is None:
+        raise Refusal(
+            f"recipe {recipe.name} starts from {recipe.init or recipe.start}",
+            expected=f"--init, {'the checkpoint.pth of ' + recipe.init if recipe.init else 'the weights file of ' + str(recipe.start)}",
+            do="make that first, or let the workflow chain them",
+        )
+    if args.init is not None and not (recipe.init or recipe.start or recipe.method == "probe"):
+        raise Refusal(
+            f"--init for the recipe {recipe.name}", expected="none: it starts from nothing", do="remove --init"
+        )
     code = pretrain_code(recipe.method)
     if args.threads:
         torch.set_num_threads(args.threads)
     processes = Processes.start(pick_device(args.device))
     # a method whose data are no videos opens them itself
     opened = getattr(recipe.module, "open_reader", None)
+    if not args.data.is_file():
+        raise Refusal(
+            f"--data {args.data}: no such file", expected="index.csv of scripts/frames.py", do="correct --data"
+        )
     reader = opened(args.root, args.data) if opened else Reader(args.root, Index.read(args.data), args.kind)
     identity = {
         "recipe": recipe.settings(), "seed": args.seed, "data": reader.index.fingerprint, "code": code,
         "init": _init_hash(args.init) if args.init else None,
     }  # fmt: skip
-    args.out.mkdir(parents=True, exist_ok=True)
+    if not args.cost:
+        args.out.mkdir(parents=True, exist_ok=True)
     run = Run(recipe, args.seed, reader, args.out, processes, identity=identity)
-    run.start(args.init)
+    run.start(args.init, peek=args.cost)
+    if args.cost and run.step >= run.total:
+        print(f"all {run.total} steps of {recipe.name}, tier {recipe.tier}, are done")
     if processes.world == 1 and run.step < run.total:
         print("\n".join(cost_lines(run, args.workers)), flush=True)
     if args.cost:

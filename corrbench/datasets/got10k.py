@@ -124,7 +124,7 @@ def build_track_index(root: Path, workers: int = 1, *, count: int | None = None)
         raise Refusal(
             f"{listing}: {len(names)} sequences",
             expected=f"{count}: a layer trained on fewer is another probe",
-            do="unpack every archive; for a part, give your data set a row with its own `count:` and your recipe its name",
+            do="unpack every archive; for a part see `A part of GOT-10k` in docs/probe.md",
         )
     kept, wrong = [], []
     with Progress("index", len(names), unit="sequence") as bar:

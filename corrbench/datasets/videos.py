@@ -223,7 +223,14 @@ def build_index(
     """
     paths = sorted(p for p in root.glob(pattern) if p.is_dir() == (kind == "frames")) if root.is_dir() else []
     if not paths:
-        raise Refusal(f"{root}: nothing fits {pattern}", expected=f"{kind} below it", do="correct the data root")
+        if not root.is_dir():
+            raise Refusal(f"{root}: no such folder", expected="the root of the videos", do="correct the data root")
+        wanted = "video files" if kind == "videos" else "frame folders (the pattern names folders)"
+        raise Refusal(
+            f"{root}: nothing fits {pattern}",
+            expected=f"{wanted} below it",
+            do="correct the root, or give your data set a row with `files:` as it lies",
+        )
 
     def one(path: Path) -> Video:
         name = path.relative_to(root).as_posix()

@@ -27,9 +27,10 @@ def cost_lines(run: Run, workers: int) -> Iterator[str]:
     before = {name: value.detach().cpu().clone() for name, value in run.model.state_dict().items()}
     seconds = min(step_seconds(run, batch) for _ in range(2 if p.device.type == "cuda" else 1))
     run.model.load_state_dict(before)
-    hours = seconds * left / 3600
-    unit = "GPU-hours" if p.device.type == "cuda" else "hours"
-    yield f"  {len(keys) * images * p.world} images a step, {seconds:.2f} s a step: about {hours * p.world:.1f} {unit} for the {left} steps to go"
+    whole = seconds * left
+    of_gpus = f" ({whole / 3600 * p.world:.1f} GPU-hours)" if p.device.type == "cuda" else ""
+    said = f"{whole:.0f} s" if whole < 120 else f"{whole / 60:.0f} min" if whole < 7200 else f"{whole / 3600:.1f} hours"
+    yield f"  {len(keys) * images * p.world} images a step, {seconds:.2f} s a step: about {said}{of_gpus} for the {left} steps to go"
     needed = per_sample * len(keys) / seconds
     given = f"{workers} workers" if workers else "none beside the training process"
     yield f"  loader: {1 / per_sample:.1f} samples/s per core; {needed:.1f} cores per process keep up with it ({given})"

@@ -87,11 +87,14 @@ class Run:
         """What a run goes on from."""
         return self.folder / "last.pt"
 
-    def start(self, init: Path | None) -> None:
-        """Put the network on its device; go on from the saved state of the same run, or start (from `init`)."""
+    def start(self, init: Path | None, *, peek: bool = False) -> None:
+        """Put the network on its device; go on from the saved state of the same run, or start (from `init`).
+
+        With `peek` nothing in the folder is touched.
+        """
         p = self.processes
         self.model.to(p.device)
-        saved = self._saved()
+        saved = self._saved(peek)
         if saved is None and init is not None:
             self.model.load_init(torch.load(init, map_location=p.device, weights_only=True))
         if saved is not None:
@@ -110,21 +113,22 @@ class Run:
                     f"going on with {p.world} processes after {self.segments[-2][1]}: other batch norm and other random numbers",
                     flush=True,
                 )
-        self._cut_log()
+        if not peek:
+            self._cut_log()
         self.net: nn.Module = self.model
         if p.world > 1:
             ids = [p.device.index] if p.device.type == "cuda" else None
             # buffers stay each process's own: VFS broadcasts none, and LIIR's queue would cost half a gigabyte a step
             self.net = nn.parallel.DistributedDataParallel(self.model, device_ids=ids, broadcast_buffers=False)
 
-    def _saved(self) -> dict[str, Any] | None:
+    def _saved(self, peek: bool) -> dict[str, Any] | None:
         if not self.state_file.is_file():
             return None
         saved = torch.load(self.state_file, map_location="cpu", weights_only=True)
         differing = [k for k, v in self.identity.items() if saved["identity"].get(k) != v]
         if not differing:
             return saved
-        if self.processes.first:
+        if self.processes.first and not peek:
             kept = self.state_file.with_name(f"last.{digest(saved['identity'], 8)}.pt")
             self.state_file.replace(kept)
             print(

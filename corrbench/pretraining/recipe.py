@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 from corrbench.errors import Refusal, nearest
 from corrbench.files import digest
-from corrbench.provenance import code_version
+from corrbench.provenance import ROOT, code_version
 from corrbench.rows import merge, validate
 
 TIERS = ("smoke", "short", "paper")
@@ -84,6 +85,31 @@ def method_module(method: str) -> str:
     """The module that trains a method."""
     elsewhere = {"probe": "corrbench.tracking.probe", "stm": "corrbench.segmentation.train"}
     return elsewhere.get(method, f"corrbench.pretraining.{method}")
+
+
+def option_names(method: str) -> list[str]:
+    """Names of a method's options, read from its file: planning imports no torch."""
+    tree = ast.parse((ROOT / (method_module(method).replace(".", "/") + ".py")).read_text())
+    kind = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Options")
+    return [
+        node.target.id for node in kind.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    ]
+
+
+def check_options(recipe: Recipe) -> None:
+    """Raise Refusal for an option that the method does not have."""
+    known = option_names(recipe.method)
+    for name in recipe.options:
+        if name not in known:
+            raise Refusal(
+                f"recipe {recipe.name}: options: unknown option {name!r}", expected=nearest(name, known), do="correct or remove it"
+            )  # fmt: skip
+
+
+def network_of(recipe: Recipe) -> str:
+    """The network that a recipe trains, as `arch` of a method's encoder."""
+    fixed = {"crw": "resnet18", "fc": "resnet18", "mast": "resnet18_hr", "liir": "resnet18_hr", "stm": "stm"}
+    return fixed.get(recipe.method, recipe.options.get("arch", "resnet18"))
 
 
 def pretrain_code(method: str) -> str:

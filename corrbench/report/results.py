@@ -25,11 +25,6 @@ def entry_folder(config: Config, entry: Entry) -> Path:
     return config.results / entry.benchmark["name"] / entry.id
 
 
-def summary_name(entry: Entry) -> str:
-    """The file that says how labels were propagated, or targets tracked."""
-    return "propagation.json" if entry.probe is None else "tracking.json"
-
-
 def load_results(config: Config) -> dict[tuple[str, str], dict[str, Any]]:
     """The summary of propagation or tracking, and the scores, of every entry by (benchmark, id).
 
@@ -42,7 +37,7 @@ def load_results(config: Config) -> dict[tuple[str, str], dict[str, Any]]:
     }  # stats every file: once per benchmark
     for entry in config.entries:
         folder = entry_folder(config, entry)
-        path = folder / summary_name(entry)
+        path = folder / entry.summary
         summary = read_json(path)
         scored = entry.benchmark["scoring"] != "server"
         scores = read_json(folder / "scores" / "scores.json") if scored else None

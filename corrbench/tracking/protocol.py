@@ -50,6 +50,12 @@ class Probe:
         if row["kind"] == "stay":
             return cls(row["name"], "stay", None, 0, None, Figures())
         recipe = Recipe.from_row(recipes.get(row["recipe"], f"probe {row['name']}: recipe"), row["tier"])
+        if recipe.method != "probe":
+            raise Refusal(
+                f"probe {row['name']}: recipe {recipe.name} has method {recipe.method}",
+                expected="a recipe with method probe",
+                do="start yours with `base: otb-probe-r18`",
+            )
         return cls(row["name"], "siamfc", row["head"], row["seed"], recipe, Figures(**row["tracker"]))
 
     @property

@@ -117,7 +117,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(frames, tmp_path, 
 
 def test_before_the_run_its_cost_is_printed(frames, tmp_path):
     done = pretrain("crw", frames, tmp_path, "--cost")
-    assert "8 steps of 2 samples" in done.stdout and "hours for the 8 steps to go" in done.stdout
+    assert "8 steps of 2 samples" in done.stdout and "s for the 8 steps to go" in done.stdout
     assert "samples/s per core" in done.stdout and "disk:" in done.stdout and "memory:" in done.stdout
     assert not (tmp_path / "log.jsonl").exists()
 
@@ -155,3 +155,20 @@ def test_the_walk_learns(frames, tmp_path):
     run.train(Pace())
     losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10]), losses
+
+
+def test_the_cost_of_a_run_touches_nothing(frames, tmp_path):
+    pretrain("fc", frames, tmp_path / "run")
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()}
+    other = pretrain("fc", frames, tmp_path / "run", "--seed", 1, "--cost")
+    assert "steps of" in other.stdout and {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()} == before
+    assert "all 8 steps" in pretrain("fc", frames, tmp_path / "run", "--cost").stdout
+    pretrain("fc", frames, tmp_path / "none", "--cost")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_chain_needs_its_start(frames, tmp_path):
+    done = pretrain("liir-c", frames, tmp_path, check=False)
+    assert done.returncode == 1 and "starts from tiny-liir-a" in done.stderr
+    done = pretrain("fc", frames, tmp_path, "--init", tmp_path, check=False)
+    assert done.returncode == 1 and "expected: none" in done.stderr

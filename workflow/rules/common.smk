@@ -12,7 +12,6 @@ from corrbench.errors import Refusal
 from corrbench.files import canonical_json, digest
 from corrbench.provenance import code_version
 from corrbench.pretraining.recipe import pretrain_code
-from corrbench.report.results import entry_folder, summary_name
 from corrbench.report.targets import target_files
 from corrbench.tracking.protocol import Probe
 from corrbench.workflow import content_version, gpu_count
@@ -230,7 +229,7 @@ def checkpoint_version(wildcards):
 
 def summaries(entries):
     """What propagation or tracking of these entries writes."""
-    return [str(entry_folder(CONFIG, e) / summary_name(e)) for e in entries]
+    return [f"{RESULTS}/{e.benchmark['name']}/{e.id}/{e.summary}" for e in entries]
 
 
 def of_entries(entries, name):
