@@ -18,6 +18,9 @@ from corrbench.rows import Rows  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(
+        key=lambda item: "test_slurm" not in item.nodeid
+    )  # they mostly wait: first, while the other process works
     for item in items:
         if "realdata" in item.keywords and not SHARED.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"no real data at {SHARED} (CORRBENCH_SHARED)"))

@@ -128,6 +128,8 @@ class Decoder(nn.Module):
 class STM(nn.Module):
     """The network; `planes` of the mask encoder are 5 (image, object, other objects) or 4 in training on single objects."""
 
+    stride = STRIDE
+
     def __init__(self, planes: int = 5) -> None:
         super().__init__()
         self.mask_rgb_encoder = MaskEncoder(planes)

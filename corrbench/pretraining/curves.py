@@ -10,7 +10,20 @@ import numpy as np
 
 from corrbench.files import atomic
 
-NOT_LOSSES = ("step", "lr", "gradient", "seconds", "waited", "samples_per_second", "replaced")
+NOT_LOSSES = (
+    "step",
+    "lr",
+    "gradient",
+    "seconds",
+    "waited",
+    "samples_per_second",
+    "replaced",
+    "positives",
+    "iou",
+    "counted",
+    "on_target",
+    "off_target",
+)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

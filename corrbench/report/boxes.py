@@ -16,7 +16,7 @@ from corrbench.datasets.boxes import read_boxes
 from corrbench.datasets.davis import read_image
 from corrbench.datasets.otb import Otb
 from corrbench.metrics.otb import DISTANCES, OVERLAPS, centre_error, overlap
-from corrbench.report.overlays import WIDTH, Picture, caption
+from corrbench.report.pictures import WIDTH, Picture, caption
 from corrbench.report.plots import COLOURS
 
 FRAMES = 4

@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 from corrbench.datasets.davis import Davis, read_annotation, read_image
 from corrbench.datasets.palette import PALETTE
 from corrbench.metrics.davis import frame_scores, read_prediction
-
-WIDTH = 420
-"""Pixels of one picture in a strip."""
-Picture = NDArray[np.uint8]
+from corrbench.report.pictures import WIDTH, Picture, caption
 
 
 def overlay(image: Picture, guess: Picture, truth: Picture | None) -> Picture:
@@ -57,12 +54,6 @@ def strip(davis: Davis, name: str, masks: Path, *, single_object: bool) -> Pictu
         caption(picture, text)
         pictures.append(picture)
     return np.concatenate(pictures, axis=1)
-
-
-def caption(picture: Picture, text: str) -> None:
-    """Write white text with a black rim into the upper left corner."""
-    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(picture, text, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, width, cv2.LINE_AA)
 
 
 def sheet(davis: Davis, masks: Path, title: str, *, single_object: bool) -> Picture:

@@ -52,7 +52,7 @@ class Cells:
 
 def encode(net: nn.Module, image: Picture, device: torch.device, *, colour: str = "rgb", source: bool = True) -> Cells:
     """Features of one image. STM has a key for what is remembered (`source`) and one for what asks; others have one."""
-    stride = 16 if isinstance(net, STM) else int(net.stride)  # type: ignore[arg-type]
+    stride = int(net.stride)  # type: ignore[arg-type]
     height, width = image.shape[:2]
     x, y = -width % stride, -height % stride
     padding = (x // 2, x - x // 2, y // 2, y - y // 2)

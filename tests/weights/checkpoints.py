@@ -85,6 +85,10 @@ def build(case):
     """(checkpoint object, method row, canonical tensors, family, keys of extra)."""
     r18, r50, hr = resnet("resnet18"), resnet("resnet50"), resnet("resnet18_hr")
     selfsim = linear("selfsim_fc.0", 128, 512)
+    if case == "mivos":
+        stm = resnet("stm")
+        assert len(stm) == 597
+        return dict(stm), "mivos-s012", stm, "mivos", set()
     if case == "crw":
         args = argparse.Namespace(lr=1e-4)
         return (
@@ -186,5 +190,5 @@ def build(case):
     return {"epoch": 19, "state_dict": mast(hr) | post(), "optimizer": {}}, "mast", hr, "mast", set(post())
 
 
-CASES = ["crw", "crw-old-spelling", "fc", "moco", "simsiam", "pixpro", "torchvision-r18", "torchvision-r50", "vfs-pretrain", "vfs-training-r18",
+CASES = ["mivos", "crw", "crw-old-spelling", "fc", "moco", "simsiam", "pixpro", "torchvision-r18", "torchvision-r50", "vfs-pretrain", "vfs-training-r18",
          "vfs-training-r50", "vfs-tracking", "liir-ape", "liir-compact", "liir-inter", "liir-full", "mast"]  # fmt: skip

@@ -18,7 +18,7 @@ from corrbench.weights.convert import convert, random_weights, read_checkpoint, 
 from corrbench.weights.families import FAMILIES, detect, family
 from corrbench.weights.load import load_encoder
 
-COUNTS = {"resnet18": 120, "resnet50": 318, "resnet18_hr": 114}
+COUNTS = {"stm": 597, "resnet18": 120, "resnet50": 318, "resnet18_hr": 114}
 
 
 def write(tmp_path, raw):
@@ -51,7 +51,7 @@ def test_every_family_bit_for_bit(case, tmp_path, methods):
     again = load_weights(tmp_path / "weights.pt")
     assert content_hash(again) == weights.meta["sha256"] == again.meta["sha256"]
     net = load_encoder(row["encoder"], [tmp_path / "weights.pt"], torch.device("cpu"))
-    assert net.stride == (4 if weights.meta["arch"] == "resnet18_hr" else 8)
+    assert net.stride == {"resnet18_hr": 4, "stm": 16}.get(weights.meta["arch"], 8)
 
 
 def test_each_released_row_has_a_known_family_and_a_case(methods):
