@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,16 +12,16 @@ from torch import Tensor, nn
 from corrbench.errors import Refusal
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """A network with its loss. A method's file has one as `Model`, its figures as `Options`, its samples as `Source`."""
 
+    @abstractmethod
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """`loss` (a scalar with gradient) and figures for the log, of a collated batch. All draws come from `generator`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def checkpoint(self) -> dict[str, Any]:
         """The finished network as the reference's code saves it; goes through the same converter as released files."""
-        raise NotImplementedError
 
     def before_step(self, step: int, total: int) -> None:
         """Slow copies move here, before the forward pass."""
