@@ -30,7 +30,7 @@ plan: $(BIN)/.installed
 	@python -m scripts.plan $(or $(ARGS),results/table.csv)
 
 test: lint
-	pytest -n 2 --dist loadfile --no-loadscope-reorder
+	pytest -n 2 --dist loadfile
 
 lint: $(BIN)/.installed
 	ruff check .
