@@ -18,6 +18,7 @@ from corrbench.provenance import ROOT
 from corrbench.rows import Rows, read_yaml, validate
 from corrbench.segmentation.protocol import MaskPropagation
 from corrbench.tracking.protocol import Probe, check_probe, own_probe
+from corrbench.training import Training
 
 
 class Config:
@@ -49,6 +50,7 @@ class Config:
         for name in self.values["shards"]:
             self.benchmarks.get(name, f"{where}: shards")
         self.results = Path(self.values["results"])
+        self.training = Training(self.methods, self.recipes, self.datasets, self.values["data"], self.results)
         self._sequences: dict[str, list[str]] = {}
         self.entries = self._entries(where)
 
@@ -120,8 +122,8 @@ class Config:
                 raise Refusal(f"files.{weights.source}: no file {path}", expected="a checkpoint", do="correct the path")
         for recipe in self.all_recipes():
             check_options(recipe)
-            for name, root in self.video_roots(recipe.data).items():
-                if not self.are_videos_generated(recipe.data) and not root.is_dir():
+            for name, root in self.training.video_roots(recipe.data).items():
+                if not self.training.are_videos_generated(recipe.data) and not root.is_dir():
                     raise Refusal(f"data.{name}: no folder {root}", expected="its root", do="correct the path")
         for benchmark in self.all_benchmarks():
             root = self.data_root(benchmark)
@@ -161,16 +163,8 @@ class Config:
             return self.results / "downloads" / weights.method / row["released"]["file"]
         if weights.tier is not None:
             recipe = self.methods.get(weights.method, "weights")["recipe"]
-            return self.run_folder(recipe, *weights.tier) / "checkpoint.pth"
+            return self.training.run_folder(recipe, *weights.tier) / "checkpoint.pth"
         return None
-
-    def run_folder(self, recipe: str, tier: str, seed: int) -> Path:
-        """Where a recipe is trained."""
-        return self.results / "pretrain" / recipe / f"{tier}-seed{seed}"
-
-    def recipe(self, name: str, tier: str) -> Recipe:
-        """A recipe at a tier."""
-        return Recipe.from_row(self.recipes.get(name, "recipe"), tier)
 
     def probe_folder(self, entry: Entry) -> Path | None:
         """Where the probe of an entry is trained; None if nothing is."""
@@ -179,57 +173,15 @@ class Config:
         (weights,) = entry.weights
         return self.results / "probe" / weights.path / entry.probe.name
 
-    def recipe_chain(self, weights: WeightsId) -> list[Recipe]:
-        """The recipe of pretrained weights and those that it starts from, the last stage first; empty for other weights."""
-        chain: list[Recipe] = []
-        if weights.tier is not None:
-            name: str | None = self.methods.get(weights.method, "weights")["recipe"]
-            while name is not None and all(r.name != name for r in chain):
-                chain.append(self.recipe(name, weights.tier[0]))
-                name = chain[-1].init
-        return chain
-
     def all_recipes(self) -> list[Recipe]:
         """Every recipe that some entry needs, those that it starts from and those of probes included, once."""
         found: dict[tuple[str, str], Recipe] = {}
         for weights in self.all_weights():
-            found |= {(recipe.name, recipe.tier): recipe for recipe in self.recipe_chain(weights)}
+            found |= {(recipe.name, recipe.tier): recipe for recipe in self.training.chain(weights)}
         for entry in self.entries:
             if entry.probe is not None and entry.probe.recipe is not None and entry.probe.head == "trained":
                 found[entry.probe.recipe.name, entry.probe.recipe.tier] = entry.probe.recipe
         return list(found.values())
-
-    def video_root(self, dataset: str) -> Path:
-        """Root of a data set of videos."""
-        row = self.datasets.get(dataset, "recipe: data")
-        if "videos" in row and self.are_videos_generated(dataset):
-            return self.results / "data" / dataset
-        if dataset not in self.values["data"] or self.values["data"][dataset] == "download":
-            raise Refusal(
-                f"training needs data.{dataset} as a folder",
-                expected=f"`data: {{{dataset}: /path}}` in the config, the root of {row['title']}",
-                do=how_to_get(row)
-                if dataset not in self.values["data"]
-                else "give the folder below results/data/ where it was unpacked",
-            )
-        return Path(self.values["data"][dataset])
-
-    def video_roots(self, dataset: str) -> dict[str, Path]:
-        """Roots of a data set of videos, by the key under `data:`; several for a mixture."""
-        parts = self.datasets.get(dataset, "recipe: data").get("videos", {}).get("parts", [])
-        names = {part.get("data") or dataset for part in parts} or {dataset}
-        return {name: self.video_root(name) for name in sorted(names)}
-
-    def are_videos_generated(self, dataset: str) -> bool:
-        """True if the workflow makes these videos."""
-        row = self.datasets.get(dataset, "recipe: data")
-        if "videos" not in row:
-            raise Refusal(
-                f"{dataset} is no data set of videos",
-                expected="a row with `videos:`",
-                do="correct `data:` of the recipe",
-            )
-        return "generate" in row["videos"] and dataset not in self.values["data"]
 
     def all_weights(self) -> list[WeightsId]:
         """Every weights file that some entry needs, once."""
@@ -348,7 +300,7 @@ class Config:
                     f"{place}: {row['name']} has no recipe", expected="`recipe:` in its row", do="correct the run"
                 )
             for member in trained:
-                recipe = self.recipe(rows[member]["recipe"], PRETRAINED.match(source)[1])  # type: ignore[index]
+                recipe = self.training.recipe(rows[member]["recipe"], PRETRAINED.match(source)[1])  # type: ignore[index]
                 if recipe.method == "probe" or network_of(recipe) != rows[member]["encoder"]["arch"]:
                     raise Refusal(
                         f"{place}: method {member}, a {rows[member]['encoder']['arch']}, with recipe {recipe.name}",

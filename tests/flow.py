@@ -51,6 +51,23 @@ def planned(folder, *arguments, checkout=ROOT):
     return {rule: sorted(names) for rule, names in jobs.items()}
 
 
+def planned_after(folder, file, old, new, kept):
+    """How many jobs of each rule would run if `old` were `new` in `file` of the checkout at folder/project: {rule: number}.
+
+    The file is put back from `kept`, a folder for its copy.
+    """
+    path = folder / "project" / file
+    shutil.copy2(path, kept / "file")  # with its time of change, which Snakemake reads
+    try:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        jobs = planned(folder, checkout=folder / "project")
+    finally:
+        shutil.copy2(kept / "file", path)
+    return {rule: len(names) for rule, names in jobs.items()}
+
+
 def checkout_copy(folder):
     """A copy of the project as a fresh clone has it, to edit."""
     names = [

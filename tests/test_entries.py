@@ -182,8 +182,8 @@ def test_pretrained_weights_and_the_runs_that_they_need(tmp_path):
         config(files={}, data={"davis2017": str(tmp_path)}, **run(methods=["fc-r18"], weights=["short"])).check_data()
     smoke = config(**run(weights=["smoke"]))
     assert (
-        smoke.are_videos_generated("synthetic-videos")
-        and smoke.video_root("synthetic-videos").as_posix() == "r/data/synthetic-videos"
+        smoke.training.are_videos_generated("synthetic-videos")
+        and smoke.training.video_root("synthetic-videos").as_posix() == "r/data/synthetic-videos"
     )
 
 

@@ -31,9 +31,9 @@ def _row(config: Config, entry: Entry, result: Mapping[str, Any]) -> dict[str, A
         "encoder": entry.encoder,
         "weights": [read_json(config.results / "weights" / w.path / "report.json") for w in entry.weights],
         "pretraining": [
-            read_json(config.run_folder(recipe.name, *w.tier) / "recipe.json")
+            read_json(config.training.run_folder(recipe.name, *w.tier) / "recipe.json")
             for w in entry.weights
-            for recipe in config.recipe_chain(w)
+            for recipe in config.training.chain(w)
             if w.tier is not None
         ],
         "data": {
@@ -76,10 +76,10 @@ def _config_again(config: Config, entry: Entry) -> dict[str, Any]:
     """The smallest config that makes this row alone."""
     values, name, key = config.values, entry.benchmark["name"], entry.benchmark["data"]
     again: dict[str, Any] = {"results": "results/again", "device": values["device"]}
-    recipes = [recipe for w in entry.weights for recipe in config.recipe_chain(w)]
+    recipes = [recipe for w in entry.weights for recipe in config.training.chain(w)]
     if entry.probe is not None and entry.probe.recipe is not None:
         recipes.append(entry.probe.recipe)
-    keys = [key, *(name for r in recipes for name in config.video_roots(r.data))]
+    keys = [key, *(name for r in recipes for name in config.training.video_roots(r.data))]
     roots = {k: values["data"][k] for k in keys if k in values["data"]}
     if roots:
         again["data"] = roots

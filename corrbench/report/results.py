@@ -108,15 +108,15 @@ def pretraining_identity(config: Config, entry: Entry) -> tuple[list[Any], list[
     """Recipe and code of the runs that an entry's weights come from, then and now."""
     then, now = [], []
     for weights in entry.weights:
-        for recipe in config.recipe_chain(weights):
+        for recipe in config.training.chain(weights):
             assert weights.tier is not None
             tier, seed = weights.tier
-            made = read_json(config.run_folder(recipe.name, tier, seed) / "recipe.json")
+            made = read_json(config.training.run_folder(recipe.name, tier, seed) / "recipe.json")
             before = None  # what it started from, as it lies there now
             if recipe.start is not None:
                 before = read_json(config.results / "weights" / recipe.start / "released/report.json")["sha256"]
             elif recipe.init is not None:
-                before = file_hash(config.run_folder(recipe.init, tier, seed) / "checkpoint.pth")
+                before = file_hash(config.training.run_folder(recipe.init, tier, seed) / "checkpoint.pth")
             then.append((made["recipe"], made["seed"], made["code"], made["data"], made["init"]))
             code, data = pretrain_code(recipe.method), data_fingerprint(config, recipe)
             now.append((recipe.settings(), seed, code, data, before))

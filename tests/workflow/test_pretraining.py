@@ -1,12 +1,11 @@
 """From videos to table rows through pretraining, and what a change makes stale there."""
 
 import json
-import shutil
 
 import pytest
 import yaml
 from conftest import ROOT
-from flow import checkout_copy, planned, snakemake, write
+from flow import checkout_copy, planned_after, snakemake, write
 
 from corrbench.report.table import read_table
 
@@ -69,18 +68,7 @@ CHANGES = [
 
 @pytest.mark.parametrize(("change", "file", "old", "new", "expected"), CHANGES, ids=[c[0] for c in CHANGES])
 def test_what_a_change_makes_stale(finished, tmp_path, change, file, old, new, expected):
-    saved = tmp_path / "file"
-    path = finished / "project" / file
-    shutil.copy2(path, saved)
-    try:
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-        jobs = planned(finished, checkout=finished / "project")
-    finally:
-        shutil.copy2(saved, path)
-    print(f"\n{change}: {', '.join(f'{rule} {len(names)}' for rule, names in jobs.items()) or 'nothing'}")
-    assert {rule: len(names) for rule, names in jobs.items()} == expected
+    assert planned_after(finished, file, old, new, tmp_path) == expected
 
 
 def test_the_page_shows_these_changes():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
-from flow import checkout_copy, planned, snakemake, write
+from flow import checkout_copy, planned_after, snakemake, write
 
 from corrbench.report.table import read_table
 
@@ -71,16 +71,7 @@ CHANGES = [
 
 @pytest.mark.parametrize(("change", "file", "old", "new", "expected"), CHANGES, ids=[c[0] for c in CHANGES])
 def test_what_a_change_makes_stale(finished, tmp_path, change, file, old, new, expected):
-    saved, path = tmp_path / "file", finished / "project" / file
-    shutil.copy2(path, saved)
-    try:
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-        jobs = planned(finished, checkout=finished / "project")
-    finally:
-        shutil.copy2(saved, path)
-    assert {rule: len(names) for rule, names in jobs.items()} == expected
+    assert planned_after(finished, file, old, new, tmp_path) == expected
 
 
 def test_boxes_changed_by_hand_are_not_scored(finished, tmp_path):

@@ -144,7 +144,7 @@ def recipe_of(wildcards):
     if "probe" in wildcards.keys():
         row = CONFIG.probes.get(wildcards.probe, "target")
         return Probe.from_row(row, CONFIG.recipes).recipe
-    return CONFIG.recipe(wildcards.recipe, wildcards.tier)
+    return CONFIG.training.recipe(wildcards.recipe, wildcards.tier)
 
 
 def recipe_start(wildcards):
@@ -156,7 +156,8 @@ def recipe_start(wildcards):
     if init is None:
         return []
     return str(
-        CONFIG.run_folder(init, wildcards.tier, int(wildcards.seed)) / "checkpoint.pth"
+        CONFIG.training.run_folder(init, wildcards.tier, int(wildcards.seed))
+        / "checkpoint.pth"
     )
 
 
@@ -166,7 +167,7 @@ def frames_root(wildcards):
     row = CONFIG.datasets.get(data, "target")["videos"]
     if row["kind"] == "masks" or (row["kind"] == "videos" and row["extract"]):
         return f"{RESULTS}/frames/{data}"
-    return str(CONFIG.video_root(data))
+    return str(CONFIG.training.video_root(data))
 
 
 def frames_kind(wildcards):
@@ -179,7 +180,7 @@ def frames_version(wildcards):
     row = CONFIG.datasets.get(wildcards.dataset, "target")["videos"]
     if row["kind"] != "tracks" or wildcards.dataset in GENERATED:
         return ""
-    listing = CONFIG.video_root(wildcards.dataset) / row["files"]
+    listing = CONFIG.training.video_root(wildcards.dataset) / row["files"]
     return content_version({"list": listing}, CONFIG.results / ".versions")
 
 
@@ -188,7 +189,7 @@ def frames_source(wildcards, input):
     name = wildcards.dataset
     roots = {
         "own" if key == name else key: str(path)
-        for key, path in CONFIG.video_roots(name).items()
+        for key, path in CONFIG.training.video_roots(name).items()
     }
     masks = CONFIG.datasets.get(name, "target")["videos"]["kind"] == "masks"
     return ["--roots", canonical_json(roots)] if masks else ["--root", roots["own"]]

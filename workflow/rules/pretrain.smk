@@ -1,7 +1,7 @@
 """Pretraining: frames from videos, then one job per recipe, tier and seed."""
 
 VIDEOS = sorted({recipe.data for recipe in CONFIG.all_recipes()})
-GENERATED = [name for name in VIDEOS if CONFIG.are_videos_generated(name)]
+GENERATED = [name for name in VIDEOS if CONFIG.training.are_videos_generated(name)]
 TRAIN = CONFIG.values["pretraining"]
 
 
