@@ -6,9 +6,8 @@ image the two files (frames 1). An entry that counts several times stands there 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from corrbench.datasets.index import Table
 from corrbench.errors import Refusal, few
-from corrbench.files import atomic, digest
 from corrbench.progress import Progress
 
 IMAGES = (".jpg", ".jpeg", ".png")
@@ -34,30 +33,10 @@ class Clip:
     """Frames of the original video between two of these: 5 in YouTube-VOS."""
 
 
-@dataclass(frozen=True)
-class ClipIndex:
-    """The clips of a data set, in a stable order."""
+class ClipIndex(Table[Clip]):
+    """The clips of a data set."""
 
-    videos: tuple[Clip, ...]
-
-    @property
-    def fingerprint(self) -> str:
-        """12 hex digits over names, counts and spacings."""
-        return digest([astuple(v) for v in self.videos])
-
-    def write(self, path: Path) -> None:
-        """Write the table, atomically."""
-        with atomic(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow([f.name for f in fields(Clip)])
-            writer.writerows(astuple(v) for v in self.videos)
-
-    @classmethod
-    def read(cls, path: Path) -> ClipIndex:
-        """Read a table that `write` made."""
-        with path.open(newline="") as file:
-            rows = csv.DictReader(file)
-            return cls(tuple(Clip(r["images"], r["masks"], int(r["frames"]), int(r["spacing"])) for r in rows))
+    row = Clip
 
 
 @dataclass(frozen=True)

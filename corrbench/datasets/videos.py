@@ -7,11 +7,10 @@ otherwise.
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +18,9 @@ from typing import Any, Literal
 import cv2
 from numpy.typing import NDArray
 
+from corrbench.datasets.index import Table
 from corrbench.errors import Refusal, few
-from corrbench.files import atomic, digest, read_json, write_json
+from corrbench.files import atomic, read_json, write_json
 from corrbench.progress import Progress
 
 Frame = NDArray[Any]
@@ -43,33 +43,10 @@ class Video:
     first: int = 0
 
 
-@dataclass(frozen=True)
-class Index:
-    """The videos of a data set, in a stable order."""
+class Index(Table[Video]):
+    """The videos of a data set."""
 
-    videos: tuple[Video, ...]
-
-    @property
-    def fingerprint(self) -> str:
-        """12 hex digits over names, counts, rates and sizes."""
-        return digest([astuple(v) for v in self.videos])
-
-    def write(self, path: Path) -> None:
-        """Write the table, atomically."""
-        with atomic(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow([f.name for f in fields(Video)])
-            writer.writerows(astuple(v) for v in self.videos)
-
-    @classmethod
-    def read(cls, path: Path) -> Index:
-        """Read a table that `write` made."""
-        with path.open(newline="") as file:
-            rows = [
-                Video(r["video"], int(r["frames"]), float(r["fps"]), int(r["width"]), int(r["height"]), int(r["first"]))
-                for r in csv.DictReader(file)
-            ]
-        return cls(tuple(rows))
+    row = Video
 
 
 @dataclass(frozen=True)
