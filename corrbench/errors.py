@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
@@ -35,10 +36,17 @@ def few(names: Sequence[str], count: int = 5) -> str:
 
 
 def run_program(main: Callable[[], None]) -> NoReturn:
-    """Run a stage program: a refusal goes to stderr in one block and ends with exit status 1."""
+    """Run a stage program: a refusal goes to stderr in one block and ends with exit status 1.
+
+    A reader of stdout that stops early, as ``| head`` does, ends it without a traceback.
+    """
     try:
         main()
+        sys.stdout.flush()
     except Refusal as refusal:
         print(f"refused: {refusal}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's own flush fails at exit
         sys.exit(1)
     sys.exit(0)

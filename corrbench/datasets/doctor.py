@@ -45,7 +45,7 @@ class Diagnosis:
         return not self.problems and not any(f.problems for f in self.findings)
 
     def lines(self) -> list[str]:
-        """The report: a line per sequence, then what is wrong."""
+        """The report: a line per sequence and the totals."""
         out = [f"{'sequence':<22}{'frames':>7}{'objects':>9}{'size':>12}"]
         for f in self.findings:
             size = f"{f.size[1]}x{f.size[0]}" if f.frames else "-"
@@ -54,11 +54,15 @@ class Diagnosis:
             )
         totals = f"{len(self.findings)} sequences, {sum(f.frames for f in self.findings)} frames, {sum(f.objects for f in self.findings)} objects"
         out += ["", totals]
-        out += [f"  wrong: {p}" for p in self.problems]
-        out += [f"  wrong: {f.name}: {p}" for f in self.findings for p in f.problems]
         if self.healthy:
             out.append("  nothing is wrong")
         return out
+
+    def wrong(self, most: int = 20) -> list[str]:
+        """What is wrong, a line each; after `most` lines how many more there are."""
+        every = [*self.problems, *(f"{f.name}: {p}" for f in self.findings for p in f.problems)]
+        more = [f"and {len(every) - most} more; see WRONG in the report"] if len(every) > most else []
+        return [*every[:most], *more]
 
     def fingerprint(self, kind: str) -> str:
         """sha256 over the `inputs` or `annotations` of all sequences in order."""
@@ -66,11 +70,10 @@ class Diagnosis:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def refuse_if_ill(self) -> None:
-        """Raise Refusal with every problem when something is wrong."""
+        """Raise Refusal with the problems when something is wrong."""
         if not self.healthy:
-            wrong = [line for line in self.lines() if line.startswith("  wrong:")]
             raise Refusal(
-                "the data set is not as it should be:\n  " + "\n  ".join(line.strip() for line in wrong),
+                "the data set is not as it should be:\n  " + "\n  ".join(self.wrong()),
                 expected="a complete, readable data set",
                 do="unpack the archive again, or name the part that you have as a subset",
             )

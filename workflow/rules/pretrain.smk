@@ -63,7 +63,7 @@ rule pretrain:
         index=lambda w: f"{RESULTS}/frames/{recipe_of(w).data}/index.csv",
         init=recipe_start,
     output:
-        # last.pt and log.jsonl beside them are kept when a job dies: the next one goes on from there
+        # last.pt and log.jsonl beside them are kept when a job dies: the next one goes on from there, and adds to the log
         checkpoint=f"{RESULTS}/pretrain/{{recipe}}/{{tier}}-seed{{seed}}/checkpoint.pth",
         record=f"{RESULTS}/pretrain/{{recipe}}/{{tier}}-seed{{seed}}/recipe.json",
     log:
@@ -98,4 +98,4 @@ rule pretrain:
         "python -m scripts.gpu_slot {resources.gpu} --"
         " python -m {params.launch}scripts.pretrain --settings {params.settings:q} --seed {params.seed}"
         " --data {input.index:q} --root {params.root:q} --kind {params.kind} {params.init:q} --out {params.out:q}"
-        " --device {params.device} --workers {params.workers} > {log:q} 2>&1"
+        " --device {params.device} --workers {params.workers} >> {log:q} 2>&1"
