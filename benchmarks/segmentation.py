@@ -34,11 +34,11 @@ def measure(objects: int, count: int, height: int, width: int, device: torch.dev
     engine = Engine(STM().eval().to(device), rules, device)
     for _ in engine.run(Frames("b", count, lambda t: np.roll(image, 3 * t, 1), {0: ids})):
         pass
-    bank = sum(v.numel() * v.element_size() for b in engine.banks for v in (*b.keys, *b.values))
+    bank = sum(rows.numel() * rows.element_size() for b in engine.banks for rows in b.rows())
     peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else peak_memory_mb()
     return {
         "fps": engine.timing.frames / engine.timing.seconds, "peak": peak, "bank": bank / 2**20,
-        "remembered": len(engine.banks[0].keys),
+        "remembered": len(engine.banks[0].kept),
     }  # fmt: skip
 
 

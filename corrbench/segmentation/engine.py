@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate, pad
 from corrbench.encoders.stm import MEAN, STD, STM, STRIDE
 from corrbench.errors import Refusal
 from corrbench.segmentation.aggregation import aggregate
-from corrbench.segmentation.memory import read
+from corrbench.segmentation.memory import Bank, read
 from corrbench.segmentation.protocol import MaskPropagation
 
 SHORT_SIDE = 480
@@ -39,26 +39,6 @@ class Frames:
     """Frame t as ``[H, W, 3]`` uint8 RGB."""
     annotations: Mapping[int, Ids]
     """Annotated frames and their ids ``[H, W]``; 0 means "not labelled"."""
-
-
-@dataclass
-class Bank:
-    """What is remembered of one object."""
-
-    keys: list[Tensor] = field(default_factory=list)
-    """``[128, h, w]`` each."""
-    values: list[Tensor] = field(default_factory=list)
-    """``[512, h, w]`` each."""
-    annotated: list[bool] = field(default_factory=list)
-
-    def add(self, key: Tensor, value: Tensor, *, annotated: bool, most: int) -> None:
-        """Remember a frame for good; the oldest one without an annotation leaves when there are more than `most`."""
-        self.keys.append(key)
-        self.values.append(value)
-        self.annotated.append(annotated)
-        if len(self.keys) > most and False in self.annotated[:-1]:
-            oldest = self.annotated.index(False)
-            del self.keys[oldest], self.values[oldest], self.annotated[oldest]
 
 
 @dataclass
@@ -91,7 +71,7 @@ class Engine:
             raise Refusal(
                 f"{frames.name}: no object in any annotation", expected="ids above 0", do="check the data set with python -m scripts.doctor"
             )  # fmt: skip
-        self._begin(frames.annotations[given[0]].shape, ids)
+        self._begin(frames.annotations[given[0]].shape, ids, given, frames.count)
         reader = self._images(frames, given[0])
         image = next(reader)
         predicted: Tensor | None = None
@@ -117,10 +97,11 @@ class Engine:
                     yield t, found
         self.timing.frames += frames.count - given[0]
 
-    def _begin(self, size: tuple[int, ...], ids: list[int]) -> None:
+    def _begin(self, size: tuple[int, ...], ids: list[int], given: list[int], count: int) -> None:
         self.size = (size[0], size[1])
-        self.ids, self.banks = ids, [Bank() for _ in ids]
-        self.extra: list[tuple[Tensor, Tensor] | None] = [None] * len(ids)
+        wanted = len(given) + (count - given[0]) // self.rules.every
+        slots = min(wanted, max(self.rules.memory_frames, len(given))) + 1
+        self.ids, self.banks = ids, [Bank(slots, self.rules.memory_frames) for _ in ids]
         self.enabled: list[int] = []  # positions in ids
         self.numbers = torch.tensor([0, *ids], dtype=torch.uint8, device=self.device)
         height, width = self.size
@@ -169,7 +150,8 @@ class Engine:
         for i in here:
             objects[i] = (labels == self.ids[i]).float()  # the whole map, also where it was predicted elsewhere
         classes, _ = aggregate(objects)
-        self.extra = [None] * len(self.ids)
+        for i in self.enabled:
+            self.banks[i].passing = False
         self._remember(image, classes, annotated=True, for_good=True)
         return classes
 
@@ -181,21 +163,20 @@ class Engine:
             keys, values = self.net.memorize_with(image, masks[part], others[part])
             for key, value, i in zip(keys, values, self.enabled[part], strict=True):
                 if for_good:
-                    self.banks[i].add(key, value, annotated=annotated, most=self.rules.memory_frames)
-                self.extra[i] = None if for_good else (key, value)
+                    self.banks[i].keep(key, value, annotated=annotated)
+                else:
+                    self.banks[i].hold(key, value)
 
     def _step(self, image: Tensor) -> Tensor:
         """Classes ``[k + 1, Hp, Wp]`` of the next frame; objects that have not started are 0."""
         query = self.net.query(image)
         probabilities = []
         for part in self._parts(self.enabled):
-            found = []
-            for i in self.enabled[part]:
-                bank, extra = self.banks[i], self.extra[i]
-                keys = torch.stack([*bank.keys, *([extra[0]] if extra else [])], 1)[None]
-                values = torch.stack([*bank.values, *([extra[1]] if extra else [])], 1)[None]
-                found.append(read(keys, values, query.key[0], top_k=self.rules.top_k, sigma=self.rules.sigma))
-            probabilities.append(torch.sigmoid(self.net.decode(torch.cat(found), query))[:, 0])
+            banks = [self.banks[i].rows() for i in self.enabled[part]]
+            found = torch.stack(
+                [read(*rows, query.key[0], top_k=self.rules.top_k, sigma=self.rules.sigma) for rows in banks]
+            )
+            probabilities.append(torch.sigmoid(self.net.decode(found, query))[:, 0])
         joined, _ = aggregate(torch.cat(probabilities))
         classes = torch.zeros(len(self.ids) + 1, *joined.shape[1:], device=self.device)
         classes[[0, *(i + 1 for i in self.enabled)]] = joined

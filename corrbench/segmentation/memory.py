@@ -1,4 +1,4 @@
-"""Reading from memory: affinity over all memory cells, optional kernel and top-k (Mask-Propagation model/eval_network.py)."""
+"""What STM remembers of an object, and how it is read (Mask-Propagation model/eval_network.py)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,56 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 CELLS = 1 << 26
-"""Affinities of one object that are in memory at a time (256 MB as float32)."""
+"""Affinities that are in memory at a time (256 MB as float32)."""
+
+
+class Bank:
+    """The memory of one object: frames that are kept, and at most one that is there until the next.
+
+    `slots` frames have room, the passing one included; `most` is how many are kept: beyond that the oldest without an
+    annotation makes room, and annotated frames never do. Room is taken once, when the object's first frame comes.
+    """
+
+    def __init__(self, slots: int, most: int) -> None:
+        self.slots, self.most = slots, most
+        self.kept: list[tuple[int, bool]] = []
+        """Of each kept frame when it came, and whether it is annotated; frame i lies in slot i."""
+        self.passing = False
+        """Whether the slot behind the kept frames is in use."""
+        self._came = 0
+        self._keys = self._values = torch.empty(0)
+
+    def keep(self, key: Tensor, value: Tensor, *, annotated: bool) -> None:
+        """Remember a frame for good; the passing one is forgotten. `key` ``[C, h, w]``, `value` ``[V, h, w]``."""
+        free = [slot for slot, (_, fixed) in enumerate(self.kept) if not fixed]
+        if len(self.kept) >= self.most and free:
+            slot = min(free, key=lambda s: self.kept[s][0])
+        else:
+            slot = len(self.kept)
+            self.kept.append((0, annotated))
+        self.kept[slot] = (self._came, annotated)
+        self._came += 1
+        self._write(slot, key, value)
+        self.passing = False
+
+    def hold(self, key: Tensor, value: Tensor) -> None:
+        """Remember a frame until the next one comes."""
+        self._write(len(self.kept), key, value)
+        self.passing = True
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Keys ``[M, C]`` and values ``[M, V]``, a row per memory cell, without a copy."""
+        used = len(self.kept) + self.passing
+        return self._keys[:used].flatten(0, 1), self._values[:used].flatten(0, 1)
+
+    def _write(self, slot: int, key: Tensor, value: Tensor) -> None:
+        if not len(self._keys):
+            self._keys, self._values = (x.new_empty(self.slots, x[0].numel(), len(x)) for x in (key, value))
+        for rows, x in ((self._keys, key), (self._values, value)):
+            rows[slot] = x.flatten(1).T
 
 
 def read(
@@ -20,60 +67,50 @@ def read(
     sigma: float | None = None,
     cells: int = CELLS,
 ) -> Tensor:
-    """Read the memory of k objects at every cell of a frame.
+    """Read one object's memory at every cell of a frame.
 
-    `keys` ``[k, 128, T, h, w]``, `values` ``[k, 512, T, h, w]``, `query` ``[128, h, w]``; returns ``[k, 512, h, w]``.
+    `keys` ``[M, C]``, `values` ``[M, V]``, `query` ``[C, h, w]``; returns ``[V, h, w]``.
     Affinity: dot product over sqrt(channels). Over the memory axis, all frames together: softmax; with `top_k` over the
     largest k only (all if there are fewer). With `sigma` (in cells) each memory cell is weighted by a Gaussian around the
-    query cell that suits it best, before the largest are chosen. Objects are read one by one and the query in
-    stretches, so memory is bounded by `cells`; with a kernel its first pass over all query cells takes two more passes.
+    query cell that suits it best, before the largest are chosen. Queries are read in stretches, so memory is bounded
+    by `cells`; with a kernel, which needs to know all query cells first, affinities are computed twice.
     """
     h, w = query.shape[1:]
-    flat = query.flatten(1) / math.sqrt(query.shape[0])
-    out = torch.empty(len(values), values.shape[1], h * w, dtype=values.dtype, device=values.device)
-    for i, (key, value) in enumerate(zip(keys.flatten(2), values.flatten(2), strict=True)):
-        stretch = max(1, cells // key.shape[1])
-        best = _suits_best(key, flat, stretch) if sigma is not None else None
-        for first in range(0, h * w, stretch):
-            part = slice(first, first + stretch)
-            affinity = key.T @ flat[:, part]  # [memory, query]
-            weight, chosen = _weights(affinity, best, first, w, top_k, sigma)
-            if chosen is None:
-                out[i, :, part] = value @ weight
-            else:
-                out[i, :, part] = value @ torch.zeros_like(affinity).scatter_(0, chosen, weight)
-    return out.reshape(len(values), -1, h, w)
+    flat = query.flatten(1).T / math.sqrt(query.shape[0])  # [Q, C]
+    stretch = max(1, cells // len(keys))
+    best = _suits_best(keys, flat, stretch) if sigma is not None else None
+    out = torch.empty(h * w, values.shape[1], dtype=values.dtype, device=values.device)
+    for first in range(0, h * w, stretch):
+        part = slice(first, first + stretch)
+        affinity = flat[part] @ keys.T  # [query, memory]
+        if best is not None and sigma is not None:
+            affinity = _kernelised(affinity, best, first, w, sigma)
+        if top_k is None:
+            out[part] = (affinity.softmax(1) if best is None else affinity / affinity.sum(1, keepdim=True)) @ values
+            continue
+        largest, chosen = affinity.topk(min(top_k, affinity.shape[1]), 1)
+        weight = largest.softmax(1) if best is None else largest / largest.sum(1, keepdim=True)
+        # the sum over the chosen rows alone: the product over all memory cells is nearly all zeros
+        out[part] = embedding_bag(chosen, values, per_sample_weights=weight, mode="sum")
+    return out.T.reshape(-1, h, w)
 
 
-def _suits_best(key: Tensor, query: Tensor, stretch: int) -> Tensor:
-    """For every memory cell the query cell of the largest affinity, padded cells included. ``[C, M]``, ``[C, Q]`` -> ``[M]``."""
-    best, where = None, None
-    for first in range(0, query.shape[1], stretch):
-        top, at = (key.T @ query[:, first : first + stretch]).max(1)
-        better = top > best if best is not None else torch.ones_like(top, dtype=torch.bool)
-        best = top if best is None else torch.where(better, top, best)
-        where = at if where is None else torch.where(better, at + first, where)
-    assert where is not None
+def _suits_best(keys: Tensor, query: Tensor, stretch: int) -> Tensor:
+    """For every memory cell the query cell of the largest affinity, padded cells included. ``[M, C]``, ``[Q, C]`` -> ``[M]``."""
+    best, where = (query[:stretch] @ keys.T).max(0)
+    for first in range(stretch, len(query), stretch):
+        top, at = (query[first : first + stretch] @ keys.T).max(0)
+        where = torch.where(top > best, at + first, where)
+        best = torch.maximum(best, top)
     return where
 
 
-def _weights(
-    affinity: Tensor, best: Tensor | None, first: int, width: int, top_k: int | None, sigma: float | None
-) -> tuple[Tensor, Tensor | None]:
-    """Weights over the memory axis that sum to 1; with top-k those of the chosen cells and which they are."""
-    k = None if top_k is None else min(top_k, affinity.shape[0])
-    if best is None or sigma is None:
-        if k is None:
-            return affinity.softmax(0), None
-        largest, chosen = affinity.topk(k, 0)
-        return largest.softmax(0), chosen
-    cell = torch.arange(first, first + affinity.shape[1], device=affinity.device)
-    weight = affinity.sub_(affinity.max(0, keepdim=True).values).exp_()  # the maximum is taken before the kernel
+def _kernelised(affinity: Tensor, best: Tensor, first: int, width: int, sigma: float) -> Tensor:
+    """exp(affinity - its largest over the memory) times the kernel, ``[query, memory]``; the maximum is taken before the kernel."""
+    cell = torch.arange(first, first + affinity.shape[0], device=affinity.device)
+    weight = affinity.sub_(affinity.max(1, keepdim=True).values).exp_()
     for place, of in ((cell // width, best // width), (cell % width, best % width)):  # the kernel is a product of two
         span = torch.arange(int(place.max()) + 1, device=affinity.device)
-        table = torch.exp(-((span[None] - of[:, None]).float() ** 2) / (2 * sigma**2))
-        weight.mul_(table[:, place])
-    if k is None:
-        return weight / weight.sum(0, keepdim=True), None
-    largest, chosen = weight.topk(k, 0)
-    return largest / largest.sum(0, keepdim=True), chosen
+        table = torch.exp(-((span[:, None] - of[None]).float() ** 2) / (2 * sigma**2))
+        weight.mul_(table[place])
+    return weight

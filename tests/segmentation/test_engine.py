@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate
 from corrbench.encoders.stm import MEAN, STD, STM
 from corrbench.errors import Refusal
 from corrbench.segmentation import engine as engine_module
-from corrbench.segmentation.engine import Bank, Engine, Frames, padding
+from corrbench.segmentation.engine import Engine, Frames, padding
 from corrbench.segmentation.protocol import MaskPropagation
 
 CPU = torch.device("cpu")
@@ -165,16 +165,6 @@ def test_groups_of_objects_change_nothing(net, monkeypatch):
     monkeypatch.setattr(engine_module, "PIXELS", 1)
     alone = dict(Engine(net, rules(), CPU).run(frames))
     assert all((together[t] == alone[t]).mean() > 0.999 for t in together)
-
-
-def test_the_oldest_memory_leaves_and_annotated_ones_never():
-    bank = Bank()
-    for t in range(6):
-        bank.add(torch.tensor(t), torch.tensor(t), annotated=t in (0, 3), most=3)
-    assert [int(k) for k in bank.keys] == [0, 3, 5]
-    for t in range(6, 9):
-        bank.add(torch.tensor(t), torch.tensor(t), annotated=True, most=3)
-    assert [int(k) for k in bank.keys] == [0, 3, 6, 7, 8]  # annotated frames stay whatever the bound
 
 
 def test_padding_of_the_sheet():

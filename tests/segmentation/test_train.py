@@ -139,7 +139,7 @@ def test_the_training_read_is_the_plain_read():
     keys, values, queries = torch.randn(2, 8, 2, 3, 4, generator=g), torch.randn(2, 5, 2, 3, 4, generator=g), torch.randn(2, 8, 3, 4, generator=g)  # fmt: skip
     together = read_together(keys, values, queries)
     for b in range(2):
-        torch.testing.assert_close(together[b : b + 1], read(keys[b : b + 1], values[b : b + 1], queries[b]))
+        torch.testing.assert_close(together[b], read(keys[b].flatten(1).T, values[b].flatten(1).T, queries[b]))
 
 
 def test_the_spline_passes_through_its_points():
