@@ -171,3 +171,24 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
         out[key] = merge(out[key], value) if both else value
     return out
+
+
+class AllRows:
+    """The rows of every kind: those of the project and those of further folders."""
+
+    def __init__(self, folders: Iterable[Path], where: str = "config") -> None:
+        self.folders = [ROOT / "config", *folders]
+        for folder in self.folders:
+            if not folder.is_dir():
+                raise Refusal(
+                    f"{where}: rows: no folder {folder}",
+                    expected="a folder with methods/, protocols/, ...",
+                    do="correct the path",
+                )
+        self.methods = Rows(self.folders, "methods", "method")
+        self.protocols = Rows(self.folders, "protocols", "protocol")
+        self.benchmarks = Rows(self.folders, "benchmarks", "benchmark")
+        self.datasets = Rows(self.folders, "datasets", "dataset")
+        self.recipes = Rows(self.folders, "recipes", "recipe")
+        self.probes = Rows(self.folders, "probes", "probe")
+        self.segmentation = Rows(self.folders, "segmentation", "segmentation")

@@ -9,15 +9,14 @@ from corrbench.datasets.source import how_to_get
 from corrbench.entries import WeightsId
 from corrbench.errors import Refusal
 from corrbench.pretraining.recipe import Recipe
-from corrbench.rows import Rows
+from corrbench.rows import AllRows
 
 
 class Training:
     """The recipes that a config may train. `data` is the config's `data:`, a root (or ``download``) by data set."""
 
-    def __init__(self, methods: Rows, recipes: Rows, datasets: Rows, data: Mapping[str, str], results: Path) -> None:
-        self.methods, self.recipes, self.datasets = methods, recipes, datasets
-        self.data, self.results = data, results
+    def __init__(self, rows: AllRows, data: Mapping[str, str], results: Path) -> None:
+        self.rows, self.data, self.results = rows, data, results
 
     def run_folder(self, recipe: str, tier: str, seed: int) -> Path:
         """Where a recipe is trained."""
@@ -25,13 +24,13 @@ class Training:
 
     def recipe(self, name: str, tier: str) -> Recipe:
         """A recipe at a tier."""
-        return Recipe.from_row(self.recipes.get(name, "recipe"), tier)
+        return Recipe.from_row(self.rows.recipes.get(name, "recipe"), tier)
 
     def chain(self, weights: WeightsId) -> list[Recipe]:
         """The recipe of pretrained weights and those that it starts from, the last stage first; empty for other weights."""
         chain: list[Recipe] = []
         if weights.tier is not None:
-            name: str | None = self.methods.get(weights.method, "weights")["recipe"]
+            name: str | None = self.rows.methods.get(weights.method, "weights")["recipe"]
             while name is not None and all(r.name != name for r in chain):
                 chain.append(self.recipe(name, weights.tier[0]))
                 name = chain[-1].init
@@ -39,7 +38,7 @@ class Training:
 
     def video_root(self, dataset: str) -> Path:
         """Root of a data set of videos."""
-        row = self.datasets.get(dataset, "recipe: data")
+        row = self.rows.datasets.get(dataset, "recipe: data")
         if "videos" in row and self.are_videos_generated(dataset):
             return self.results / "data" / dataset
         if dataset not in self.data or self.data[dataset] == "download":
@@ -54,13 +53,13 @@ class Training:
 
     def video_roots(self, dataset: str) -> dict[str, Path]:
         """Roots of a data set of videos, by the key under `data:`; several for a mixture."""
-        parts = self.datasets.get(dataset, "recipe: data").get("videos", {}).get("parts", [])
+        parts = self.rows.datasets.get(dataset, "recipe: data").get("videos", {}).get("parts", [])
         names = {part.get("data") or dataset for part in parts} or {dataset}
         return {name: self.video_root(name) for name in sorted(names)}
 
     def are_videos_generated(self, dataset: str) -> bool:
         """True if the workflow makes these videos."""
-        row = self.datasets.get(dataset, "recipe: data")
+        row = self.rows.datasets.get(dataset, "recipe: data")
         if "videos" not in row:
             raise Refusal(
                 f"{dataset} is no data set of videos",

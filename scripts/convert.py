@@ -10,8 +10,7 @@ from pathlib import Path
 
 from corrbench.errors import run_program
 from corrbench.files import write_json
-from corrbench.provenance import ROOT
-from corrbench.rows import Rows
+from corrbench.rows import AllRows
 from corrbench.weights.canonical import save_weights
 from corrbench.weights.convert import convert, random_weights
 
@@ -43,7 +42,7 @@ def main() -> None:
     if args.settings:
         settings = json.loads(args.settings)
     else:
-        row = Rows([ROOT / "config", *args.rows], "methods", "method").get(args.method, "--method")
+        row = AllRows(args.rows).methods.get(args.method, "--method")
         settings = {"encoder": row["encoder"], "released": row.get("released")}
     encoder, released = settings["encoder"], settings["released"] or {}
     if args.seed is not None:

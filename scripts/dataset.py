@@ -11,8 +11,7 @@ from pathlib import Path
 from corrbench.datasets.archive import unpack
 from corrbench.datasets.source import check_layout, how_to_get
 from corrbench.errors import run_program
-from corrbench.provenance import ROOT
-from corrbench.rows import Rows
+from corrbench.rows import AllRows
 
 
 def main() -> None:
@@ -25,7 +24,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder to unpack into")
     args = parser.parse_args()
 
-    row = Rows([ROOT / "config", *args.rows], "datasets", "dataset").get(args.name, "name")
+    row = AllRows(args.rows).datasets.get(args.name, "name")
     if args.root is None and not args.archives:
         print(f"{row['title']}: {how_to_get(row)}")
         return

@@ -7,8 +7,7 @@ from pathlib import Path
 from corrbench.datasets.source import how_to_get
 from corrbench.download import download
 from corrbench.errors import Refusal, run_program
-from corrbench.provenance import ROOT
-from corrbench.rows import Rows
+from corrbench.rows import AllRows
 
 
 def main() -> None:
@@ -20,13 +19,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     args = parser.parse_args()
 
-    folders = [ROOT / "config", *args.rows]
     if args.method:
-        row = Rows(folders, "methods", "method").get(args.method, "--method")
+        row = AllRows(args.rows).methods.get(args.method, "--method")
         source = row.get("released")
         do = "use random weights"
     else:
-        row = Rows(folders, "datasets", "dataset").get(args.dataset, "--dataset")
+        row = AllRows(args.rows).datasets.get(args.dataset, "--dataset")
         source = next((a for a in row["archives"] if a["file"] == args.out.name), None)
         do = how_to_get(row)
     if source is None:

@@ -18,8 +18,7 @@ from corrbench.datasets.got10k import build_track_index
 from corrbench.datasets.videos import build_index, write_ytvos_csv
 from corrbench.errors import Refusal, run_program
 from corrbench.files import atomic
-from corrbench.provenance import ROOT
-from corrbench.rows import Rows
+from corrbench.rows import AllRows
 
 
 def main() -> None:
@@ -40,7 +39,7 @@ def main() -> None:
     if args.settings:
         videos = json.loads(args.settings)
     else:
-        row = Rows([ROOT / "config", *args.rows], "datasets", "dataset").get(args.data, "--data")
+        row = AllRows(args.rows).datasets.get(args.data, "--data")
         if "videos" not in row:
             raise Refusal(
                 f"{args.data} is no data set of videos",

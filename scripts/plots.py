@@ -25,7 +25,7 @@ def main() -> None:
     args = parser.parse_args()
 
     config = Config.from_argument(args.config)
-    row = config.benchmarks.get(args.benchmark, "--benchmark")
+    row = config.rows.benchmarks.get(args.benchmark, "--benchmark")
     label = config.benchmark_label(row)
     table = read_table(args.table)
     table = table[table["benchmark"] == label]

@@ -22,8 +22,8 @@ from corrbench.pretraining.curves import plot_curves, read_log, waiting_share
 from corrbench.pretraining.loop import STOPPED, Pace, Run, Stopped
 from corrbench.pretraining.processes import Processes
 from corrbench.pretraining.recipe import TIERS, Recipe, pretrain_code
-from corrbench.provenance import ROOT, device_name, libraries
-from corrbench.rows import Rows
+from corrbench.provenance import device_name, libraries
+from corrbench.rows import AllRows
 from corrbench.weights.canonical import load_weights
 
 
@@ -55,9 +55,7 @@ def main() -> None:
     if args.settings:
         recipe = Recipe.from_settings(json.loads(args.settings))
     else:
-        recipe = Recipe.from_row(
-            Rows([ROOT / "config", *args.rows], "recipes", "recipe").get(args.recipe, "--recipe"), args.tier
-        )
+        recipe = Recipe.from_row(AllRows(args.rows).recipes.get(args.recipe, "--recipe"), args.tier)
     if (recipe.init or recipe.start) and args.init is None:
         raise Refusal(
             f"recipe {recipe.name} starts from {recipe.init or recipe.start}",

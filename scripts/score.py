@@ -26,7 +26,7 @@ from corrbench.weights.convert import convert
 def check_before_running(args: argparse.Namespace, values: dict[str, Any]) -> None:
     """Refuse in seconds what would otherwise fail in a job: names, the data root, the checkpoint. Completes `values`."""
     config = Config(copy.deepcopy(values), "command line")
-    row = config.benchmarks.get(args.benchmark, "--benchmark")
+    row = config.rows.benchmarks.get(args.benchmark, "--benchmark")
     values["data"] = config.values["data"] = {row["data"]: str(args.data.resolve())}
     if not args.data.is_dir():
         raise Refusal(f"{args.data}: no such folder", expected=f"the root of {row['title']}", do="correct --data")
@@ -39,7 +39,7 @@ def check_before_running(args: argparse.Namespace, values: dict[str, Any]) -> No
             do="complete the data set, choose another --benchmark, or add --subset to score what is there",
         )
     if args.checkpoint:
-        method = config.methods.get(args.method, "--method")
+        method = config.rows.methods.get(args.method, "--method")
         found = convert(
             args.checkpoint, encoder=method["encoder"], method=args.method, trust_pickle=args.trust_pickle
         ).meta["family"]

@@ -10,8 +10,7 @@ from corrbench.datasets.synthetic import write_clips, write_davis, write_videos
 from corrbench.datasets.synthetic_tracks import write_got10k, write_otb
 from corrbench.errors import Refusal, run_program
 from corrbench.files import atomic
-from corrbench.provenance import ROOT
-from corrbench.rows import Rows
+from corrbench.rows import AllRows
 
 
 def main() -> None:
@@ -23,9 +22,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="root folder to write; replaced if it exists")
     args = parser.parse_args()
 
-    folders = [ROOT / "config", *args.rows]
     if args.videos:
-        videos = Rows(folders, "datasets", "dataset").get(args.videos, "--videos").get("videos", {})
+        videos = AllRows(args.rows).datasets.get(args.videos, "--videos").get("videos", {})
         wanted = videos.get("generate")
         if wanted is None:
             raise Refusal(
@@ -35,7 +33,7 @@ def main() -> None:
             writers = {"tracks": write_got10k, "masks": write_clips}
             writers.get(videos["kind"], write_videos)(temporary, **wanted)
         return
-    row = Rows(folders, "benchmarks", "benchmark").get(args.benchmark, "--benchmark")
+    row = AllRows(args.rows).benchmarks.get(args.benchmark, "--benchmark")
     if "generate" not in row:
         raise Refusal(
             f"{args.benchmark} is not synthetic",

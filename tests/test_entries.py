@@ -221,7 +221,7 @@ def test_every_target_names_a_source_and_a_real_method():
     for target in targets:
         assert target.values["source"] and target.values["grade"] != "M"
         if target.values["method"]:
-            whole.methods.get(target.values["method"], "test")
+            whole.rows.methods.get(target.values["method"], "test")
         if target.values.get("J-Mean") and target.values.get("F-Mean"):
             mean = (target.values["J-Mean"] + target.values["F-Mean"]) / 2
             assert target.score == pytest.approx(mean, abs=0.31), target.values["id"]

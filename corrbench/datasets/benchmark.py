@@ -9,8 +9,7 @@ from typing import Any, Literal
 from corrbench.datasets.opening import whole_split
 from corrbench.datasets.otb import present_targets
 from corrbench.errors import Refusal, nearest
-from corrbench.provenance import ROOT
-from corrbench.rows import Rows
+from corrbench.rows import AllRows
 
 Subset = Literal["present"] | Sequence[str] | None
 """None: the whole split. ``present``: what lies below the data root. A list: those sequences."""
@@ -80,5 +79,5 @@ def benchmark_settings(row: Mapping[str, Any], sequences: Sequence[str]) -> dict
 
 def settings_by_hand(name: str, root: Path, *, subset: bool, rows: Sequence[Path] = ()) -> dict[str, Any]:
     """Settings of a benchmark for a program that is run by hand on the data below `root`."""
-    row = Rows([ROOT / "config", *rows], "benchmarks", "benchmark").get(name, "--benchmark")
+    row = AllRows(rows).benchmarks.get(name, "--benchmark")
     return benchmark_settings(row, measured_sequences(row, "present" if subset else None, root))

@@ -49,7 +49,7 @@ class Target:
 
 def target_files(config: Config) -> list[Path]:
     """All files of published numbers, in a stable order."""
-    return [p for folder in config.folders for p in sorted((folder / "targets").glob("*.yaml"))]
+    return [p for folder in config.rows.folders for p in sorted((folder / "targets").glob("*.yaml"))]
 
 
 def read_targets(config: Config) -> list[Target]:
@@ -64,11 +64,11 @@ def read_targets(config: Config) -> list[Target]:
 
 
 def _hash(config: Config, name: str, where: str) -> str:
-    if name in config.probes:
-        return Probe.from_row(config.probes.get(name, where), config.recipes).hash
-    if name in config.segmentation:
-        return MaskPropagation.from_row(config.segmentation.get(name, where)).hash
-    return Protocol.from_row(config.protocols.get(name, where)).hash
+    if name in config.rows.probes:
+        return Probe.from_row(config.rows.probes.get(name, where), config.rows.recipes).hash
+    if name in config.rows.segmentation:
+        return MaskPropagation.from_row(config.rows.segmentation.get(name, where)).hash
+    return Protocol.from_row(config.rows.protocols.get(name, where)).hash
 
 
 def main_metric(table: pd.DataFrame) -> str:

@@ -71,7 +71,7 @@ def one_of(names):
 
 
 def benchmark_row(wildcards):
-    return CONFIG.benchmarks.get(wildcards.benchmark, "target")
+    return CONFIG.rows.benchmarks.get(wildcards.benchmark, "target")
 
 
 def benchmark_settings(wildcards):
@@ -103,7 +103,7 @@ def postprocess_settings(wildcards):
 
 
 def weights_settings(wildcards):
-    row = CONFIG.methods.get(wildcards.method, "target")
+    row = CONFIG.rows.methods.get(wildcards.method, "target")
     released = row.get("released")
     if released is not None:  # another address or licence makes nothing stale
         released = {k: released[k] for k in ("family", "file", "hash")}
@@ -142,8 +142,8 @@ def probe_head(wildcards):
 
 def recipe_of(wildcards):
     if "probe" in wildcards.keys():
-        row = CONFIG.probes.get(wildcards.probe, "target")
-        return Probe.from_row(row, CONFIG.recipes).recipe
+        row = CONFIG.rows.probes.get(wildcards.probe, "target")
+        return Probe.from_row(row, CONFIG.rows.recipes).recipe
     return CONFIG.training.recipe(wildcards.recipe, wildcards.tier)
 
 
@@ -164,20 +164,20 @@ def recipe_start(wildcards):
 def frames_root(wildcards):
     """Where the indexed frame folders or videos lie: made by the frames stage, or the user's own."""
     data = recipe_of(wildcards).data
-    row = CONFIG.datasets.get(data, "target")["videos"]
+    row = CONFIG.rows.datasets.get(data, "target")["videos"]
     if row["kind"] == "masks" or (row["kind"] == "videos" and row["extract"]):
         return f"{RESULTS}/frames/{data}"
     return str(CONFIG.training.video_root(data))
 
 
 def frames_kind(wildcards):
-    row = CONFIG.datasets.get(recipe_of(wildcards).data, "target")["videos"]
+    row = CONFIG.rows.datasets.get(recipe_of(wildcards).data, "target")["videos"]
     return "videos" if row["kind"] == "videos" and not row["extract"] else "frames"
 
 
 def frames_version(wildcards):
     """Of tracks the content of their list; folders of videos have none, and an index of them is made again by hand."""
-    row = CONFIG.datasets.get(wildcards.dataset, "target")["videos"]
+    row = CONFIG.rows.datasets.get(wildcards.dataset, "target")["videos"]
     if row["kind"] != "tracks" or wildcards.dataset in GENERATED:
         return ""
     listing = CONFIG.training.video_root(wildcards.dataset) / row["files"]
@@ -191,7 +191,7 @@ def frames_source(wildcards, input):
         "own" if key == name else key: str(path)
         for key, path in CONFIG.training.video_roots(name).items()
     }
-    masks = CONFIG.datasets.get(name, "target")["videos"]["kind"] == "masks"
+    masks = CONFIG.rows.datasets.get(name, "target")["videos"]["kind"] == "masks"
     return ["--roots", canonical_json(roots)] if masks else ["--root", roots["own"]]
 
 

@@ -16,7 +16,7 @@ rule synthetic_videos:
         "../../envs/corrbench.yaml"
     params:
         settings=lambda w: canonical_json(
-            CONFIG.datasets.get(w.dataset, "target")["videos"]["generate"]
+            CONFIG.rows.datasets.get(w.dataset, "target")["videos"]["generate"]
         ),
         rows=lambda w, input: CONFIG.values["rows"],
         code=code_version("scripts/synthetic.py"),
@@ -45,7 +45,7 @@ rule frames:
         settings=lambda w: canonical_json(
             {
                 k: v
-                for k, v in CONFIG.datasets.get(w.dataset, "target")["videos"].items()
+                for k, v in CONFIG.rows.datasets.get(w.dataset, "target")["videos"].items()
                 if k != "generate"
             }
         ),

@@ -27,7 +27,7 @@ use rule pretrain as probe with:
         init=lambda w, input: ["--init", input.init],
         root=lambda w, input: frames_root(w),
         kind="frames",
-        seed=lambda w: CONFIG.probes.get(w.probe, "target")["seed"],
+        seed=lambda w: CONFIG.rows.probes.get(w.probe, "target")["seed"],
         out=lambda w, output: str(Path(output[0]).parent),
         device=lambda w, input: DEVICE,
         workers=lambda w, input: TRAIN["workers"],

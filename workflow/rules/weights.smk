@@ -18,7 +18,7 @@ rule download:
         "../../envs/corrbench.yaml"
     params:
         settings=lambda w: canonical_json(
-            CONFIG.methods.get(w.method, "target")["released"]
+            CONFIG.rows.methods.get(w.method, "target")["released"]
         ),
         rows=lambda w, input: CONFIG.values["rows"],
     shell:

@@ -1,0 +1,153 @@
+"""The grid of what is measured: from the runs of a config to entries, with every mixture that cannot be measured refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from corrbench.datasets.opening import is_tracking, is_youtube_vos
+from corrbench.entries import RANDOM, Entry, WeightsId
+from corrbench.errors import Refusal, nearest
+from corrbench.pretraining.recipe import PRETRAINED, TIERS, network_of
+from corrbench.propagation.protocol import Protocol
+from corrbench.rows import AllRows
+from corrbench.segmentation.protocol import MaskPropagation
+from corrbench.tracking.protocol import Probe, check_probe, own_probe
+from corrbench.training import Training
+
+
+class Grid:
+    """Makes entries of runs. `files` are the checkpoints that the config names."""
+
+    def __init__(self, rows: AllRows, training: Training, files: Mapping[str, Any]) -> None:
+        self.rows, self.training, self.files = rows, training, files
+
+    def entries(self, runs: Sequence[Mapping[str, Any]], where: str) -> list[Entry]:
+        """methods x weights x protocols x benchmarks of every run, in this order. Raises Refusal for what cannot be measured."""
+        found: dict[tuple[str, str], Entry] = {}
+        for i, run in enumerate(runs):
+            place = f"{where}: runs[{i}]"
+            for benchmark in run["benchmarks"]:
+                for method in run["methods"]:
+                    for source in run["weights"]:
+                        for protocol in run["protocols"]:
+                            entry = self._entry(method, source, protocol, benchmark, place)
+                            if entry.key in found:
+                                raise Refusal(
+                                    f"{place}: two entries with the id {entry.id} on {benchmark}",
+                                    expected="every entry once",
+                                    do="remove one of the runs",
+                                )
+                            found[entry.key] = entry
+        return list(found.values())
+
+    def _entry(self, method: str, source: str, protocol: str, benchmark: str, place: str) -> Entry:
+        row = self.rows.methods.get(method, f"{place}.methods")
+        measured = self.rows.benchmarks.get(benchmark, f"{place}.benchmarks")
+        encoder, members = dict(row["encoder"]), [method]
+        if encoder["arch"] == "fusion":
+            members = encoder["members"]
+            encoder["members"] = [
+                self.rows.methods.get(m, f"method {method}: encoder.members")["encoder"] for m in members
+            ]
+            kinds = {(m["arch"] == "resnet18_hr", m.get("colour"), str(m.get("strides"))) for m in encoder["members"]}
+            if len(kinds) > 1 or any(m["arch"] in ("fusion", "none", "stm") for m in encoder["members"]):
+                raise Refusal(
+                    f"method {method}: members {' and '.join(members)} cannot be fused",
+                    expected="two plain networks of one grid and one colour space",
+                    do="correct `members:`",
+                )
+        rules: Protocol | Probe | MaskPropagation
+        if is_tracking(measured):
+            name = own_probe(row) if protocol == "own" else protocol
+            rules = Probe.from_row(self.rows.probes.get(name, f"{place}.protocols (on {benchmark})"), self.rows.recipes)
+            check_probe(rules, row, source, place)
+        else:
+            name = row["protocol"] if protocol == "own" else protocol
+            if protocol == "own" and row["encoder"]["arch"] == "stm" and is_youtube_vos(measured):
+                name = "mivos-ytvos"
+            rules = self._mask_rules(name, row, measured, f"{place}.protocols")
+        weights = self._weights(row, members, source, place)
+        if (encoder["arch"] == "none") != rules.copy:
+            raise Refusal(
+                f"{place}: method {method} with protocol {name}",
+                expected="method identity with protocol identity (stay on a benchmark of boxes), and no other mixture",
+                do="give the identity row a run of its own",
+            )
+        return Entry(row, source, rules, measured, weights, encoder)
+
+    def _mask_rules(
+        self, name: str, method: Mapping[str, Any], benchmark: Mapping[str, Any], place: str
+    ) -> Protocol | MaskPropagation:
+        """The protocol of an encoder, or the rules of an STM network, which reads memories."""
+        if method["encoder"]["arch"] == "stm":
+            rules = MaskPropagation.from_row(self.rows.segmentation.get(name, f"{place} (of an STM network)"))
+            if is_youtube_vos(benchmark) and rules.size == "native":
+                raise Refusal(
+                    f"{place}: {name} on {benchmark['name']} at the videos' own size",
+                    expected="a short side of 480, as every published number has",
+                    do="use mivos-ytvos, mivos-ytvos-km, or a row of yours with `size: short_side`",
+                )
+            return rules
+        if is_youtube_vos(benchmark):
+            raise Refusal(
+                f"{place}: {method['name']} on {benchmark['name']}, whose objects start in different frames",
+                expected="an STM network (mivos-s012, mivos-s02, random-stm)",
+                do="measure encoders on DAVIS",
+            )
+        return Protocol.from_row(self.rows.protocols.get(name, place))
+
+    def _weights(self, row: Mapping[str, Any], members: list[str], source: str, place: str) -> tuple[WeightsId, ...]:
+        if row["encoder"]["arch"] == "none":
+            if source != "none":
+                raise Refusal(
+                    f"{place}.weights: {source!r} for {row['name']}",
+                    expected="none: it has no network",
+                    do="write `weights: [none]`",
+                )
+            return ()
+        for name in self.files:
+            if name in ("released", "none", "own") or RANDOM.match(name) or PRETRAINED.match(name):
+                raise Refusal(
+                    f"files: a checkpoint named {name!r}",
+                    expected="a name that means nothing else in `weights:`",
+                    do="rename it",
+                )
+        known = ["released", "random", *TIERS, *self.files]
+        if source not in known and not RANDOM.match(source) and not PRETRAINED.match(source):
+            raise Refusal(
+                f"{place}.weights: {source!r}",
+                expected=nearest(source, known),
+                do="correct the name, or add it to `files:`",
+            )
+        if source in self.files and len(members) > 1:
+            raise Refusal(
+                f"{place}: one file for the fusion {row['name']}",
+                expected="released or random weights",
+                do="score the members one by one",
+            )
+        if PRETRAINED.match(source):
+            rows = {member: self.rows.methods.get(member, place) for member in members}
+            trained = [member for member, r in rows.items() if "recipe" in r]
+            if not trained:
+                raise Refusal(
+                    f"{place}: {row['name']} has no recipe", expected="`recipe:` in its row", do="correct the run"
+                )
+            for member in trained:
+                recipe = self.training.recipe(rows[member]["recipe"], PRETRAINED.match(source)[1])  # type: ignore[index]
+                if recipe.method == "probe" or network_of(recipe) != rows[member]["encoder"]["arch"]:
+                    raise Refusal(
+                        f"{place}: method {member}, a {rows[member]['encoder']['arch']}, with recipe {recipe.name}",
+                        expected=f"a recipe that trains a {rows[member]['encoder']['arch']}; this one trains a {network_of(recipe)}",
+                        do="correct `recipe:` of the method",
+                    )
+            # of a fusion the members without a recipe are the released ones, as in SFC
+            return tuple(WeightsId(member, source if member in trained else "released") for member in members)
+        for member in members:
+            if source == "released" and "released" not in self.rows.methods.get(member, place):
+                raise Refusal(
+                    f"{place}: {member} has no released weights",
+                    expected="random or a name of `files:`",
+                    do="correct the run",
+                )
+        return tuple(WeightsId(member, source) for member in members)
