@@ -34,7 +34,7 @@ def measure(objects: int, count: int, height: int, width: int, device: torch.dev
     engine = Engine(STM().eval().to(device), rules, device)
     for _ in engine.run(Frames("b", count, lambda t: np.roll(image, 3 * t, 1), {0: ids})):
         pass
-    bank = sum(rows.numel() * rows.element_size() for b in engine.banks for rows in b.rows())
+    bank = sum(b.bytes for b in engine.banks)
     peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else peak_memory_mb()
     return {
         "fps": engine.timing.frames / engine.timing.seconds, "peak": peak, "bank": bank / 2**20,
@@ -56,7 +56,9 @@ def main() -> None:
         print(json.dumps(measure(args.objects[0], args.frames[0], args.height, args.width, device)))
         return
     print(f"{args.height}x{args.width}, {device_name(device)}, torch {torch.__version__}")
-    print("| objects | frames | frames/s | peak MB | remembered frames, MB of them |\n|---|---|---|---|---|")
+    print(
+        "| objects | frames | frames/s | peak MB | frames remembered at the end, MB of memory |\n|---|---|---|---|---|"
+    )
     for objects in args.objects:
         for count in args.frames:
             command = [sys.executable, __file__, "--one", "--objects", str(objects), "--frames", str(count),

@@ -49,7 +49,7 @@ def main() -> None:
     if is_tracking(row):
         diagnosis = diagnose_otb(open_otb(args.root, row, names), row, subset=settings["subset"], workers=args.workers)
     elif is_youtube_vos(row):
-        diagnosis = diagnose_youtube_vos(open_youtube_vos(args.root, row, names), row, workers=args.workers)
+        diagnosis = diagnose_youtube_vos(open_youtube_vos(args.root, row, names), workers=args.workers)
     else:
         davis = open_davis(args.root, row, names)
         diagnosis = diagnose(davis, row, subset=settings["subset"], workers=args.workers)

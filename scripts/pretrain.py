@@ -7,12 +7,14 @@ recipe.json and curves.png. SIGTERM and SIGUSR1 save; a run of one process then 
 """
 
 import argparse
+import io
 import json
 import sys
 from pathlib import Path
 
 import torch
 
+from corrbench.datasets.clips import link_roots
 from corrbench.datasets.videos import Index, Reader
 from corrbench.errors import Refusal, run_program
 from corrbench.files import atomic, file_hash, write_json
@@ -37,6 +39,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, required=True, help="index.csv of scripts/frames.py")
     parser.add_argument("--root", type=Path, required=True, help="folder of the indexed videos or frame folders")
+    parser.add_argument(
+        "--roots",
+        type=json.loads,
+        default={},
+        help="JSON: where the roots of clips lie now, by name; links below --root follow",
+    )
     parser.add_argument("--kind", choices=("frames", "videos"), default="frames", help="what the index lists")
     parser.add_argument(
         "--init", type=Path, help="checkpoint.pth of the recipe that this one starts from; for a probe the weights file"
@@ -76,6 +84,7 @@ def main() -> None:
         raise Refusal(
             f"--data {args.data}: no such file", expected="index.csv of scripts/frames.py", do="correct --data"
         )
+    link_roots(args.root, {name: Path(path) for name, path in args.roots.items()})
     reader = opened(args.root, args.data) if opened else Reader(args.root, Index.read(args.data), args.kind)
     identity = {
         "recipe": recipe.settings(), "seed": args.seed, "data": reader.index.fingerprint, "code": code,
@@ -102,7 +111,9 @@ def main() -> None:
         lines = read_log(args.out / "log.jsonl")
         plot_curves(lines, args.out / "curves.png", f"{recipe.name}, {recipe.tier}, seed {args.seed}")
         with atomic(args.out / "checkpoint.pth") as temporary:
-            torch.save(run.model.checkpoint(), temporary)
+            # through memory: a file's own name would be part of its bytes, and the next stage knows its start by its hash
+            torch.save(run.model.checkpoint(), buffer := io.BytesIO())
+            temporary.write_bytes(buffer.getvalue())
         write_json(args.out / "recipe.json", {
             **identity, "hash": recipe.hash, "steps": run.total, "processes": processes.world, "segments": run.segments, "device": device_name(processes.device),
             "libraries": libraries(), "loss": lines[-1]["loss"], "waiting_share": waiting_share(lines),

@@ -8,8 +8,9 @@ from conftest import ROOT
 
 from corrbench.config import Config
 from corrbench.errors import Refusal, nearest
+from corrbench.pretraining.recipe import Recipe, check_options
 from corrbench.report.targets import read_targets, target_of
-from corrbench.rows import Rows, merge, read_yaml
+from corrbench.rows import AllRows, merge, read_yaml
 
 BASE = {
     "results": "r",
@@ -34,8 +35,9 @@ def test_shipped_configs(path):
 
 
 def test_every_row_is_valid():
-    for kind, schema in (("methods", "method"), ("protocols", "protocol"), ("benchmarks", "benchmark")):
-        rows = Rows([ROOT / "config"], kind, schema)
+    every = AllRows([])
+    for kind in ("methods", "protocols", "benchmarks", "datasets", "recipes", "probes", "segmentation"):
+        rows = getattr(every, kind)
         for name in rows:
             rows.get(name, "test")
 
@@ -238,3 +240,26 @@ def test_conda_pins_are_those_of_requirements():
 def test_nearest():
     assert nearest("temprature", ["temperature", "topk"]) == "did you mean 'temperature'?"
     assert nearest("zzz", ["a", "b"]) == "known names: a, b"
+
+
+def test_stm_trains_in_float32_only():
+    plain = Recipe.from_row(AllRows([]).recipes.get("stm-0", "test"), "smoke")
+    check_options(plain)
+    with pytest.raises(Refusal, match="precision: bf16"):
+        check_options(Recipe.from_settings({**plain.settings(), "precision": "bf16"}))
+
+
+def test_clips_need_parts_and_videos_need_files(tmp_path):
+    def row(videos):
+        (tmp_path / "datasets").mkdir(exist_ok=True)
+        made = {"name": "mine", "title": "mine", "layout": [{"files": "*", "what": "all"}], "videos": videos}
+        (tmp_path / "datasets/mine.yaml").write_text(yaml.safe_dump(made))
+        return AllRows([tmp_path]).datasets.get("mine", "test")
+
+    assert (
+        row({"kind": "masks", "parts": [{"images": "a/*", "replace": ["a", "b"]}]})["videos"]["parts"][0]["repeat"] == 1
+    )
+    with pytest.raises(Refusal, match="files"):
+        row({"kind": "frames"})
+    with pytest.raises(Refusal, match="mine.yaml: videos"):
+        row({"kind": "masks", "files": "a/*"})

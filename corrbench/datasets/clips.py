@@ -6,6 +6,7 @@ image the two files (frames 1). An entry that counts several times stands there 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -55,7 +56,14 @@ class ClipReader:
         image, mask = self.root / row.images, self.root / row.masks
         single = image.suffix.lower() in IMAGES
         if not single:
-            name = _listing(image)[number]
+            names = _listing(image)
+            if number >= len(names):
+                raise Refusal(
+                    f"{image}: {len(names)} images, number {number} is asked for",
+                    expected=f"{row.frames}, as in the index",
+                    do="complete the clip, or make the index again",
+                )
+            name = names[number]
             image, mask = image / name, (mask / name).with_suffix(".png")
         try:
             with Image.open(image) as opened:
@@ -67,6 +75,12 @@ class ClipReader:
             raise Refusal(
                 f"{image} or its mask: {error}", expected="an image and a mask of one channel", do="unpack it again"
             ) from error
+        if single and 0 < (brightest := np.array(ids).max()) < 128:
+            raise Refusal(
+                f"{mask}: no grey value above {brightest}, which is background all over",
+                expected="0 and 255 (values above 127 are the object)",
+                do="store the mask as black and white",
+            )
         if ids.size != picture.size or ids.mode != "L":
             raise Refusal(
                 f"{mask}: {ids.size} in mode {ids.mode}",
@@ -81,21 +95,33 @@ def _listing(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGES) if folder.is_dir() else []
 
 
+def _stems(folder: Path) -> list[str]:
+    return [Path(name).stem for name in _listing(folder)]
+
+
+def link_roots(folder: Path, roots: Mapping[str, Path]) -> None:
+    """Links below `folder` to the roots by name, so that one folder holds a mixture. Several processes may do it at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, root in roots.items():
+        link = folder / name
+        if not link.is_symlink() or link.resolve() != root.resolve():
+            temporary = folder / f".{name}.{os.getpid()}.tmp"
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(root.resolve())
+            os.replace(temporary, link)
+
+
 def build_clip_index(parts: Sequence[Mapping[str, Any]], roots: Mapping[str, Path], own: str, out: Path) -> ClipIndex:
     """The clips of all parts. Links to the roots appear below `out`, so that one folder holds a mixture.
 
     A part: `data` (key in `roots`; default `own`), `images` (a glob of folders or files), `masks` (the same with the folder of masks in place of
     `replace`), `list` (a file of names), `spacing`, `repeat`. Raises Refusal for a part without clips and for masks that are missing.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    link_roots(out, {part.get("data") or own: roots[part.get("data") or own] for part in parts})
     found: list[Clip] = []
     with Progress("index", len(parts), unit="part") as bar:
         for part in parts:
             key = part.get("data") or own
-            link = out / key
-            if not link.is_symlink() or link.resolve() != roots[key].resolve():
-                link.unlink(missing_ok=True)
-                link.symlink_to(roots[key].resolve())
             found += list(_clips(part, roots[key], key)) * part["repeat"]
             bar.advance(note=str(part["images"]))
     return ClipIndex(tuple(found))
@@ -118,7 +144,7 @@ def _clips(part: Mapping[str, Any], root: Path, key: str) -> Iterable[Clip]:
         static = image.is_file()
         mask = Path(at).with_suffix(".png") if static else Path(at)
         frames = 1 if static else len(_listing(image))
-        there = (root / mask).is_file() if static else len(_listing(root / mask)) == frames
+        there = (root / mask).is_file() if static else _stems(root / mask) == _stems(image)
         if not there:
             lost.append(relative)
         clips.append(Clip(f"{key}/{relative}", f"{key}/{mask.as_posix()}", frames, part["spacing"]))

@@ -26,6 +26,8 @@ class Finding:
     objects: int = 0
     size: tuple[int, int] = (0, 0)
     problems: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    """What looks odd but may be so."""
     inputs: str = ""
     """sha256 over everything propagation reads: images and the first annotation."""
     annotations: str = ""
@@ -54,6 +56,7 @@ class Diagnosis:
             )
         totals = f"{len(self.findings)} sequences, {sum(f.frames for f in self.findings)} frames, {sum(f.objects for f in self.findings)} objects"
         out += ["", totals]
+        out += [f"  look at {f.name}: {doubt}" for f in self.findings for doubt in f.doubts]
         if self.healthy:
             out.append("  nothing is wrong")
         return out
@@ -117,7 +120,7 @@ def diagnose_otb(otb: Otb, row: dict[str, Any], *, subset: bool, workers: int = 
     return Diagnosis(findings, [] if subset else _wrong_totals(findings, row))
 
 
-def diagnose_youtube_vos(data: YoutubeVos, row: dict[str, Any], *, workers: int = 1) -> Diagnosis:
+def diagnose_youtube_vos(data: YoutubeVos, *, workers: int = 1) -> Diagnosis:
     """Check every video of `data.sequences`: parts complete and in step, all images and annotations decode in one size.
 
     `frames` of a finding counts what the server wants: scored frames from the first annotation on.
@@ -135,17 +138,21 @@ def _examine_video(arguments: tuple[YoutubeVos, str]) -> Finding:
     finding = Finding(name)
     try:
         video = data.video(name)
-        first = min(video.annotations)
-        finding.problems += _gaps(video)
-        finding.frames = sum(path.stem in video.scored for path in video.images[first:])
+        lost = [path.stem for t, path in video.annotations.items() if path.stem not in video.scored]
+        if lost:
+            finding.problems.append(f"annotated but not among the scored frames: {', '.join(lost)}")
+        finding.doubts += _gaps(video)
         ids: set[int] = set()
+        first = None
         for t, path in enumerate(video.images):
             shape = read_image(path).shape[:2]
             finding.size = finding.size if any(finding.size) else (shape[0], shape[1])
             given = video.annotations.get(t)
             if given is not None:
                 mask = read_annotation(given)
-                ids |= {int(v) for v in np.unique(mask)} - {0}
+                here = {int(v) for v in np.unique(mask)} - {0}
+                first = t if first is None and here else first  # a blank annotation starts nothing
+                ids |= here
                 if mask.shape != shape:
                     finding.problems.append(
                         f"annotation {given.name} is {mask.shape[1]}x{mask.shape[0]}, the images {shape[1]}x{shape[0]}"
@@ -155,6 +162,7 @@ def _examine_video(arguments: tuple[YoutubeVos, str]) -> Finding:
                     f"{path.name} is {shape[1]}x{shape[0]}, the first frame {finding.size[1]}x{finding.size[0]}"
                 )
         finding.objects = len(ids)
+        finding.frames = 0 if first is None else sum(path.stem in video.scored for path in video.images[first:])
         if not ids:
             finding.problems.append("no object in any annotation")
     except Refusal as refusal:
@@ -166,16 +174,14 @@ def _examine_video(arguments: tuple[YoutubeVos, str]) -> Finding:
 
 
 def _gaps(video: Video) -> list[str]:
-    """What shows that the folder of scored frames is not complete: it lists every fifth frame and every annotated one."""
+    """What may show that scored frames are missing: most videos have every fifth."""
     at = [t for t, path in enumerate(video.images) if path.stem in video.scored]
-    lost = [path.stem for t, path in video.annotations.items() if path.stem not in video.scored]
     steps = np.diff(at)
-    wrong = [f"annotated but not among the scored frames: {', '.join(lost)}"] if lost else []
     if len(steps) and (steps.max() >= 2 * steps.min() or len(video.images) - at[-1] > 2 * steps.min()):
-        wrong.append(
-            f"scored frames {steps.min()} to {steps.max()} apart, the last {len(video.images) - 1 - at[-1]} before the end: some are missing"
-        )
-    return wrong
+        return [
+            f"scored frames {steps.min()} to {steps.max()} apart, the last {len(video.images) - 1 - at[-1]} before the end: are some missing?"
+        ]
+    return []
 
 
 def _wrong_totals(findings: list[Finding], row: dict[str, Any]) -> list[str]:

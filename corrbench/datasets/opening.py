@@ -42,7 +42,7 @@ def data_files(root: Path, row: Mapping[str, Any], sequences: Sequence[str], kin
             found += [*images, annotation]
     elif is_youtube_vos(row):
         for name in sequences:
-            for folder, suffix in ((FRAMES, "jpg"), (ANNOTATIONS, "png"), (SCORED, "jpg")):  # the last by their names
+            for folder, suffix in ((FRAMES, "jpg"), (ANNOTATIONS, "png"), (SCORED, "jpg")):
                 found += sorted((root / folder / name).glob(f"*.{suffix}"))
     else:
         images, masks = root / "JPEGImages" / row["resolution"], root / "Annotations" / row["resolution"]

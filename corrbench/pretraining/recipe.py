@@ -97,7 +97,13 @@ def option_names(method: str) -> list[str]:
 
 
 def check_options(recipe: Recipe) -> None:
-    """Raise Refusal for an option that the method does not have."""
+    """Raise Refusal for an option or a precision that the method does not have."""
+    if recipe.method == "stm" and recipe.precision != "float32":
+        raise Refusal(
+            f"recipe {recipe.name}: precision: {recipe.precision}",
+            expected="float32: STM's reference trains without mixed precision, and its log-odds have no room in 16 bits",
+            do="remove `precision:`",
+        )
     known = option_names(recipe.method)
     for name in recipe.options:
         if name not in known:

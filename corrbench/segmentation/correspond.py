@@ -23,6 +23,8 @@ from corrbench.propagation.inputs import LAB_MEAN, LAB_STD, RGB_MEAN, RGB_STD
 
 Picture = NDArray[np.uint8]
 """``[H, W, 3]`` uint8 BGR."""
+AT_ONCE = 2048
+"""Cells of the target that are compared with all of the source at a time: 210 MB at 480p and stride 4."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,17 @@ def encode(net: nn.Module, image: Picture, device: torch.device, *, colour: str 
     return Cells(features, stride, padding, (height, width))
 
 
-def correspondence(source: Cells, target: Cells, *, temperature: float) -> Tensor:
-    """W ``[source cells, target cells]``: for every cell of the target a distribution over those of the source."""
-    return (source.features.flatten(1).T @ target.features.flatten(1) / temperature).softmax(0)
+def correspondence(source: Cells, target: Cells, part: slice, *, temperature: float) -> Tensor:
+    """W ``[target cells of the part, source cells]``: for each of these cells of the target a distribution over those of the source."""
+    return (target.features.flatten(1).T[part] @ source.features.flatten(1) / temperature).softmax(1)
 
 
 def transfer(source: Cells, target: Cells, values: Tensor, *, temperature: float) -> NDArray[np.float32]:
     """Values ``[h, w]`` on the source's cells as a map ``[H, W]`` in 0..1 over the target's pixels (its largest value is 1)."""
-    found = values.flatten() @ correspondence(source, target, temperature=temperature)
+    wanted = values.flatten()
+    count = target.features[0].numel()
+    parts = (slice(i, i + AT_ONCE) for i in range(0, count, AT_ONCE))
+    found = torch.cat([correspondence(source, target, part, temperature=temperature) @ wanted for part in parts])
     grid = found.reshape(1, 1, *target.features.shape[1:])
     big = interpolate(grid, scale_factor=float(target.stride), mode="bilinear", align_corners=False)[0, 0]
     left, _, top, _ = target.padding

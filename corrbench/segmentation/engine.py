@@ -80,7 +80,7 @@ class Engine:
             with _Clock(self.timing, self.device):
                 image = image.to(self.device, non_blocking=True)
                 predicted = self._interact(image, frames.annotations[start], predicted)
-                found = self._output(predicted)
+                found = self._output(predicted, frames.name, start)
             yield start, found
             last = start
             for t in range(start + 1, end + 1):
@@ -92,7 +92,7 @@ class Engine:
                         keep = t - last >= self.rules.every
                         self._remember(image, predicted, annotated=False, for_good=keep)
                         last = t if keep else last
-                    found = self._output(predicted)
+                    found = self._output(predicted, frames.name, t)
                 if t != end or i + 1 == len(given):
                     yield t, found
         self.timing.frames += frames.count - given[0]
@@ -100,7 +100,7 @@ class Engine:
     def _begin(self, size: tuple[int, ...], ids: list[int], given: list[int], count: int) -> None:
         self.size = (size[0], size[1])
         wanted = len(given) + (count - given[0]) // self.rules.every
-        slots = min(wanted, max(self.rules.memory_frames, len(given))) + 1
+        slots = min(wanted, max(self.rules.memory_frames, len(given) + 1)) + 1  # the last one for a passing frame
         self.ids, self.banks = ids, [Bank(slots, self.rules.memory_frames) for _ in ids]
         self.enabled: list[int] = []  # positions in ids
         self.numbers = torch.tensor([0, *ids], dtype=torch.uint8, device=self.device)
@@ -144,14 +144,13 @@ class Engine:
         labels = pad(labels, self.pad)[0, 0]
         if predicted is None:
             predicted = torch.zeros(len(self.ids) + 1, *labels.shape, device=self.device)
-        here = [i for i, number in enumerate(self.ids) if bool((labels == number).any())]
+        there = set(np.unique(annotation).tolist())  # in the annotation: a small object may vanish when it is resized
+        here = [i for i, number in enumerate(self.ids) if number in there]
         self.enabled = sorted({*self.enabled, *here})
         objects = torch.where(labels[None] > 0, 0.0, predicted[1:])
         for i in here:
             objects[i] = (labels == self.ids[i]).float()  # the whole map, also where it was predicted elsewhere
         classes, _ = aggregate(objects)
-        for i in self.enabled:
-            self.banks[i].passing = False
         self._remember(image, classes, annotated=True, for_good=True)
         return classes
 
@@ -188,8 +187,17 @@ class Engine:
         at_once = max(1, PIXELS // (height * width))
         return [slice(i, i + at_once) for i in range(0, len(objects), at_once)]
 
-    def _output(self, classes: Tensor) -> Ids:
-        """Un-pad, resize the classes bilinearly to the size of the annotation, take the largest."""
+    def _output(self, classes: Tensor, name: str, frame: int) -> Ids:
+        """Un-pad, resize the classes bilinearly to the size of the annotation, take the largest.
+
+        Raises Refusal for values that are not finite: their largest would be background.
+        """
+        if not bool(torch.isfinite(classes).all()):
+            raise Refusal(
+                f"{name}: the network's output in frame {frame} is not finite",
+                expected="finite numbers",
+                do="check the weights and the images of that frame",
+            )
         left, right, top, bottom = self.pad
         inner = classes[:, top : classes.shape[1] - bottom, left : classes.shape[2] - right]
         if self.inner != self.size:

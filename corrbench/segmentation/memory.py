@@ -51,6 +51,11 @@ class Bank:
         used = len(self.kept) + self.passing
         return self._keys[:used].flatten(0, 1), self._values[:used].flatten(0, 1)
 
+    @property
+    def bytes(self) -> int:
+        """Room taken, whether in use or not."""
+        return sum(rows.numel() * rows.element_size() for rows in (self._keys, self._values))
+
     def _write(self, slot: int, key: Tensor, value: Tensor) -> None:
         if not len(self._keys):
             self._keys, self._values = (x.new_empty(self.slots, x[0].numel(), len(x)) for x in (key, value))
@@ -84,12 +89,12 @@ def read(
         part = slice(first, first + stretch)
         affinity = flat[part] @ keys.T  # [query, memory]
         if best is not None and sigma is not None:
-            affinity = _kernelised(affinity, best, first, w, sigma)
+            _add_kernel(affinity, best, first, w, sigma)
         if top_k is None:
-            out[part] = (affinity.softmax(1) if best is None else affinity / affinity.sum(1, keepdim=True)) @ values
+            out[part] = affinity.softmax(1) @ values
             continue
         largest, chosen = affinity.topk(min(top_k, affinity.shape[1]), 1)
-        weight = largest.softmax(1) if best is None else largest / largest.sum(1, keepdim=True)
+        weight = largest.softmax(1)
         # the sum over the chosen rows alone: the product over all memory cells is nearly all zeros
         out[part] = embedding_bag(chosen, values, per_sample_weights=weight, mode="sum")
     return out.T.reshape(-1, h, w)
@@ -105,12 +110,17 @@ def _suits_best(keys: Tensor, query: Tensor, stretch: int) -> Tensor:
     return where
 
 
-def _kernelised(affinity: Tensor, best: Tensor, first: int, width: int, sigma: float) -> Tensor:
-    """exp(affinity - its largest over the memory) times the kernel, ``[query, memory]``; the maximum is taken before the kernel."""
+def _add_kernel(affinity: Tensor, best: Tensor, first: int, width: int, sigma: float) -> None:
+    """Add the logarithm of the Gaussian to ``[query, memory]``, in place.
+
+    The reference multiplies exponentials, after taking away the largest affinity of all; the softmax of sums is the same, and
+    stays finite where every product would be 0.
+    """
     cell = torch.arange(first, first + affinity.shape[0], device=affinity.device)
-    weight = affinity.sub_(affinity.max(1, keepdim=True).values).exp_()
-    for place, of in ((cell // width, best // width), (cell % width, best % width)):  # the kernel is a product of two
+    for place, of in (
+        (cell // width, best // width),
+        (cell % width, best % width),
+    ):  # the square of a distance is a sum of two
         span = torch.arange(int(place.max()) + 1, device=affinity.device)
-        table = torch.exp(-((span[:, None] - of[None]).float() ** 2) / (2 * sigma**2))
-        weight.mul_(table[place])
-    return weight
+        table = (span[:, None] - of[None]).float() ** 2 / (2 * sigma**2)
+        affinity.sub_(table[place])

@@ -46,7 +46,7 @@ class Options:
     area: tuple[float, float] = (0.36, 1.0)
     """Share of the frame in a random crop; 0.25 in BL30K."""
     small_objects: bool = True
-    """False: an object needs 900 px in the first frame, or 100 px if it has 400 px later (BL30K)."""
+    """False: an object needs more than 900 px in the first frame, or more than 100 px if both later frames have fewer than 400 (BL30K)."""
     skip_back: float = 0.9
     """Share of the run after which frames are near again; 0.8 in BL30K."""
     warm: int = 20_000

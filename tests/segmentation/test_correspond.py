@@ -11,6 +11,7 @@ from conftest import ROOT
 from corrbench.encoders.build import build
 from corrbench.encoders.stm import STM
 from corrbench.errors import Refusal
+from corrbench.segmentation import correspond
 from corrbench.segmentation.correspond import correspondence, encode, mask_values, point_values, transfer
 from corrbench.weights.canonical import save_weights
 from corrbench.weights.convert import random_weights
@@ -30,7 +31,7 @@ def test_stm_is_the_formula_of_the_sheet():
     net = STM().eval()
     a, b = textured(48, 64), textured(48, 64, 1)
     source, target = encode(net, a, CPU), encode(net, b, CPU, source=False)
-    got = correspondence(source, target, temperature=1.0)
+    got = correspondence(source, target, slice(None), temperature=1.0).T
 
     def tensor(image):
         x = torch.from_numpy((image[:, :, ::-1].astype(np.float32) / 255).transpose(2, 0, 1).copy())[None]
@@ -45,7 +46,7 @@ def test_stm_is_the_formula_of_the_sheet():
     torch.testing.assert_close(got.sum(0), torch.ones(12), rtol=1e-4, atol=1e-4)
 
 
-def test_a_shifted_image_is_found_by_any_encoder():
+def test_a_shifted_image_is_found_by_any_encoder(monkeypatch):
     torch.manual_seed(0)
     net = build(R18).eval()
     wide = textured(96, 200)
@@ -54,6 +55,10 @@ def test_a_shifted_image_is_found_by_any_encoder():
     heat = transfer(source, target, point_values(source, 100, 40), temperature=0.05)
     y, x = np.unravel_index(int(heat.argmax()), heat.shape)
     assert heat.shape == (96, 160) and abs(x - 76) <= 6 and abs(y - 40) <= 6
+    monkeypatch.setattr(correspond, "AT_ONCE", 7)
+    np.testing.assert_allclose(
+        transfer(source, target, point_values(source, 100, 40), temperature=0.05), heat, atol=1e-6
+    )
     mask = np.zeros((96, 160), np.uint8)
     mask[30:60, 80:120] = 1
     region = transfer(source, target, mask_values(source, mask), temperature=0.01) > 0.5

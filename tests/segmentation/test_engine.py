@@ -20,6 +20,18 @@ def net():
     return STM().eval()
 
 
+@pytest.fixture(scope="module")
+def heedful():
+    """Several cells count in a read and the decoder heeds their values, so that masks depend on what is read."""
+    torch.manual_seed(0)
+    net = STM().eval()
+    with torch.no_grad():
+        for kv in (net.kv_m_f16, net.kv_q_f16):
+            kv.key_proj.weight.mul_(0.5)
+        net.kv_m_f16.val_proj.weight.mul_(5)
+    return net
+
+
 def rules(**changes):
     plain = {"name": "r", "every": 5, "top_k": 50, "sigma": None, "memory_frames": 100, "size": "native"}
     return MaskPropagation(**{**plain, **changes})
@@ -44,8 +56,8 @@ def soft(p):
 
 
 @torch.no_grad()
-def reference(net, frames, every=5, k=50, short=None):
-    """Sections 4 and 5 of the sheet with every frame's probabilities kept: the slow, obvious form."""
+def reference(net, frames, every=5, k=50, sigma=None, most=100, short=None):
+    """Sections 3 to 5 of the sheet with every frame's probabilities kept: the slow, obvious form."""
     given = sorted(frames.annotations)
     ids = sorted({int(v) for a in frames.annotations.values() for v in np.unique(a)} - {0})
     height, width = frames.annotations[given[0]].shape
@@ -65,6 +77,12 @@ def reference(net, frames, every=5, k=50, short=None):
     P = torch.zeros(len(ids) + 1, frames.count, h + top + bottom, w + left + right)
     banks, enabled = [[] for _ in ids], set()
 
+    def remember(bank, memory):
+        bank.append(memory)
+        free = [m for m in bank[:-1] if not m[2]]
+        if len(bank) > most and free:
+            bank[:] = [m for m in bank if m is not free[0]]
+
     def memorise(t):
         on = sorted(enabled)
         masks = P[[i + 1 for i in on], t][:, None]
@@ -81,14 +99,14 @@ def reference(net, frames, every=5, k=50, short=None):
             labels if short is None else interpolate(labels[None, None].float(), (h, w), mode="nearest")[0, 0].long()
         )
         labels = torch.nn.functional.pad(labels, (left, right, top, bottom))
-        new = [j for j, number in enumerate(ids) if (labels == number).any()]
+        new = [j for j, number in enumerate(ids) if (frames.annotations[f] == number).any()]
         enabled |= set(new)
         P[:, f][:, labels > 0] = 0
         for j in new:
             P[j + 1, f] = (labels == ids[j]).float()
         P[:, f] = soft(P[1:, f].clone())
         for j, kv in memorise(f).items():
-            banks[j].append(kv)
+            remember(banks[j], (*kv, True))
         last, extra = f, {}
         for t in range(f + 1, end):
             query = net.query(image(t))
@@ -98,8 +116,15 @@ def reference(net, frames, every=5, k=50, short=None):
                 K = torch.cat([m[0].flatten(1) for m in memory], 1)
                 V = torch.cat([m[1].flatten(1) for m in memory], 1)
                 A = K.T @ query.key[0].flatten(1) / math.sqrt(128)
-                best = A.topk(min(k, len(A)), 0)
-                W = torch.zeros_like(A).scatter_(0, best.indices, best.values.softmax(0))
+                peak = A.argmax(1)
+                A = torch.exp(A - A.max(0).values)
+                if sigma is not None:
+                    cell = torch.arange(A.shape[1])
+                    wide = query.key.shape[3]
+                    apart = (cell // wide - (peak // wide)[:, None]) ** 2 + (cell % wide - (peak % wide)[:, None]) ** 2
+                    A = A * torch.exp(-apart / (2 * sigma**2))
+                best = A.topk(len(A) if k is None else min(k, len(A)), 0)
+                W = torch.zeros_like(A).scatter_(0, best.indices, best.values / best.values.sum(0))
                 logits.append(net.decode((V @ W).reshape(1, 512, *query.key.shape[2:]), query)[0, 0])
             P[:, t] = 0
             P[[0, *(j + 1 for j in sorted(enabled))], t] = soft(torch.stack(logits).sigmoid())
@@ -107,7 +132,7 @@ def reference(net, frames, every=5, k=50, short=None):
                 kv = memorise(t)
                 if t - last >= every:
                     for j, pair in kv.items():
-                        banks[j].append(pair)
+                        remember(banks[j], (*pair, False))
                     last, extra = t, {}
                 else:
                     extra = kv
@@ -121,7 +146,8 @@ def reference(net, frames, every=5, k=50, short=None):
 
 
 def agree(net, frames, short=None, **changes):
-    expected = reference(net, frames, short=short)
+    names = {"top_k": "k", "memory_frames": "most"}
+    expected = reference(net, frames, short=short, **{names.get(n, n): v for n, v in changes.items()})
     made = Engine(net, rules(size="short_side" if short else "native", **changes), CPU)
     found = dict(made.run(frames))
     assert found.keys() == expected.keys()
@@ -153,8 +179,47 @@ def test_objects_that_appear_later_as_in_youtube_vos(net):
     assert (found[8][annotations[8] == 9] == 9).all() and 9 not in np.unique(found[7])
 
 
-def test_a_short_side_of_480(net, monkeypatch):
-    monkeypatch.setattr(engine_module, "SHORT_SIDE", 480)
+@pytest.mark.parametrize(
+    "changes",
+    [{"top_k": 1}, {"top_k": 2}, {"top_k": None}, {"top_k": None, "sigma": 0.5}, {"top_k": 2, "sigma": 0.5}, {"every": 2},
+     {"memory_frames": 1}, {"memory_frames": 2, "every": 2}],
+    ids=str,
+)  # fmt: skip
+def test_every_rule_of_a_row_counts(heedful, changes):
+    frames = video(12, 48, 80, {0: boxes(48, 80, o1=(5, 5, 25, 30), o2=(20, 40, 45, 70))})
+    _, found = agree(heedful, frames, **changes)
+    plain = dict(Engine(heedful, rules(), CPU).run(frames))
+    if changes != {"top_k": None}:  # of a small memory 50 cells are nearly all
+        assert max((found[t] != plain[t]).mean() for t in found) > 0.005
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_as_many_annotated_frames_as_may_be_remembered(net, most):
+    annotations = {t: boxes(45, 60, o1=(t, t, 20 + t, 25)) for t in (0, 3, 6)}
+    agree(net, video(14, 45, 60, annotations), memory_frames=most, every=2)
+
+
+def test_an_object_starts_even_if_resizing_loses_it(net):
+    first = boxes(720, 760, o1=(100, 100, 500, 600))
+    lost = next(row for row in range(5, 20) if row not in {int(i * 720 / 480) for i in range(480)})
+    first[lost, 10:40] = 2
+    found = dict(Engine(net, rules(size="short_side"), CPU).run(video(2, 720, 760, {0: first})))
+    alone = dict(
+        Engine(net, rules(size="short_side"), CPU).run(
+            video(2, 720, 760, {0: np.where(first == 2, 2, 0).astype(np.uint8)})
+        )
+    )
+    assert set(found) == set(alone) == {0, 1}
+
+
+def test_a_network_that_breaks_is_refused():
+    broken = STM().eval()
+    broken.decoder.pred.bias.data.fill_(float("nan"))
+    with pytest.raises(Refusal, match="v: the network's output in frame 1 is not finite"):
+        list(Engine(broken, rules(), CPU).run(video(2, 32, 32, {0: boxes(32, 32, o1=(5, 5, 20, 20))})))
+
+
+def test_a_short_side_of_480(net):
     agree(net, video(2, 60, 84, {0: boxes(60, 84, o1=(5, 5, 45, 50))}), short=480)
 
 

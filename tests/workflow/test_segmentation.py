@@ -8,34 +8,14 @@ import numpy as np
 import pytest
 import yaml
 from flow import checkout_copy, planned_after, snakemake, write
+from youtube import write_youtube_vos
 
-from corrbench.datasets.palette import save_mask
-from corrbench.datasets.synthetic import sequence_frames
 from corrbench.report.table import read_table
 
 RUNS = [
     {"methods": ["tiny-stm"], "weights": ["smoke"], "benchmarks": ["tiny-val"]},
     {"methods": ["random-stm"], "weights": ["random"], "protocols": ["small-ytvos"], "benchmarks": ["tiny-ytvos"]},
 ]
-
-
-def write_youtube_vos(root):
-    """Two videos of seven frames in YouTube-VOS's layout; the second object of the second starts in frame 3. Every second frame is scored."""
-    for i, name in enumerate(("first", "second")):
-        folders = {
-            kind: root / kind / name
-            for kind in ("all_frames/valid_all_frames/JPEGImages", "valid/JPEGImages", "valid/Annotations")
-        }
-        for folder in folders.values():
-            folder.mkdir(parents=True)
-        for t, (image, ids) in enumerate(sequence_frames(40 + i, frames=7, height=48, width=80, objects=1 + i)):
-            cv2.imwrite(str(folders["all_frames/valid_all_frames/JPEGImages"] / f"{t:05d}.jpg"), image)
-            if t % 2 == 0:
-                cv2.imwrite(str(folders["valid/JPEGImages"] / f"{t:05d}.jpg"), image)
-            if t == 0:
-                save_mask(folders["valid/Annotations"] / f"{t:05d}.png", np.where(ids == 1, 1, 0).astype(np.uint8))
-            if t == 4 and i == 1:
-                save_mask(folders["valid/Annotations"] / f"{t:05d}.png", np.where(ids == 2, 5, 0).astype(np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +65,7 @@ def test_the_zip_of_youtube_vos(finished):
         names = archive.namelist()
         masks = {n: cv2.imdecode(np.frombuffer(archive.read(n), np.uint8), cv2.IMREAD_UNCHANGED) for n in names}
     scored = [f"Annotations/{video}/{t:05d}.png" for video in ("first", "second") for t in (0, 2, 4, 6)]
+    assert 5 in masks["Annotations/second/00002.png"] and 5 not in masks["Annotations/second/00000.png"]
     assert names == scored and all(m.shape[:2] == (48, 80) for m in masks.values())
 
 

@@ -176,23 +176,44 @@ def frames_kind(wildcards):
 
 
 def frames_version(wildcards):
-    """Of tracks the content of their list; folders of videos have none, and an index of them is made again by hand."""
+    """The content of the lists that a data set has; folders of videos have none, and an index of them is made again by hand."""
     row = CONFIG.rows.datasets.get(wildcards.dataset, "target")["videos"]
-    if row["kind"] != "tracks" or wildcards.dataset in GENERATED:
+    if wildcards.dataset in GENERATED:
         return ""
-    listing = CONFIG.training.video_root(wildcards.dataset) / row["files"]
-    return content_version({"list": listing}, CONFIG.results / ".versions")
+    roots = CONFIG.training.video_roots(wildcards.dataset)
+    lists = {
+        f"{key}/{part['list']}": roots[key] / part["list"]
+        for part in row.get("parts", [])
+        if part.get("list")
+        for key in [part.get("data") or wildcards.dataset]
+    }
+    if row["kind"] == "tracks":
+        lists["list"] = roots[wildcards.dataset] / row["files"]
+    return content_version(lists, CONFIG.results / ".versions") if lists else ""
 
 
-def frames_source(wildcards, input):
-    """Where the videos lie; of a mixture of clips with masks all roots, the data set's own as `own`."""
-    name = wildcards.dataset
-    roots = {
+def clip_roots(name):
+    """Roots of a data set of clips with masks, its own as `own`; empty for other data sets."""
+    if CONFIG.rows.datasets.get(name, "target")["videos"]["kind"] != "masks":
+        return {}
+    return {
         "own" if key == name else key: str(path)
         for key, path in CONFIG.training.video_roots(name).items()
     }
-    masks = CONFIG.rows.datasets.get(name, "target")["videos"]["kind"] == "masks"
-    return ["--roots", canonical_json(roots)] if masks else ["--root", roots["own"]]
+
+
+def frames_source(wildcards, input):
+    """Where the videos lie."""
+    roots = clip_roots(wildcards.dataset)
+    if roots:
+        return ["--roots", canonical_json(roots)]
+    return ["--root", str(CONFIG.training.video_root(wildcards.dataset))]
+
+
+def frames_links(wildcards, input):
+    """Where the roots of clips lie now: one that moved makes nothing stale."""
+    roots = clip_roots(recipe_of(wildcards).data)
+    return ["--roots", canonical_json(roots)] if roots else []
 
 
 def made_data(wildcards):

@@ -45,7 +45,9 @@ rule frames:
         settings=lambda w: canonical_json(
             {
                 k: v
-                for k, v in CONFIG.rows.datasets.get(w.dataset, "target")["videos"].items()
+                for k, v in CONFIG.rows.datasets.get(w.dataset, "target")[
+                    "videos"
+                ].items()
                 if k != "generate"
             }
         ),
@@ -90,6 +92,7 @@ rule pretrain:
         init=lambda w, input: ["--init", input.init] if input.init else [],
         seed=lambda w: int(w.seed),
         root=lambda w, input: frames_root(w),
+        links=frames_links,
         kind=frames_kind,
         out=lambda w, output: str(Path(output[0]).parent),
         device=lambda w, input: DEVICE,
@@ -97,5 +100,5 @@ rule pretrain:
     shell:
         "python -m scripts.gpu_slot {resources.gpu} --"
         " python -m {params.launch}scripts.pretrain --settings {params.settings:q} --seed {params.seed}"
-        " --data {input.index:q} --root {params.root:q} --kind {params.kind} {params.init:q} --out {params.out:q}"
+        " --data {input.index:q} --root {params.root:q} {params.links:q} --kind {params.kind} {params.init:q} --out {params.out:q}"
         " --device {params.device} --workers {params.workers} >> {log:q} 2>&1"

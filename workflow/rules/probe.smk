@@ -26,6 +26,7 @@ use rule pretrain as probe with:
         launch="",  # one process, as in the reference: the loss is normalised over the whole batch
         init=lambda w, input: ["--init", input.init],
         root=lambda w, input: frames_root(w),
+        links="",
         kind="frames",
         seed=lambda w: CONFIG.rows.probes.get(w.probe, "target")["seed"],
         out=lambda w, output: str(Path(output[0]).parent),

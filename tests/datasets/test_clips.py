@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from corrbench.datasets.clips import ClipReader, build_clip_index, link_roots
+from corrbench.datasets.synthetic import write_clips
+from corrbench.errors import Refusal
+
+CLIPS = [{"images": "JPEGImages/480p/*", "replace": ["JPEGImages", "Annotations"], "spacing": 1, "repeat": 1}]
+STATIC = [{"images": "*.jpg", "replace": ["", ""], "spacing": 1, "repeat": 1}]
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_clips(tmp_path / "data", videos=2, frames=4, height=48, width=64)
+    return tmp_path / "data"
+
+
+def reader(root, parts=CLIPS):
+    out = root.parent / "out"
+    return ClipReader(out, build_clip_index(parts, {"own": root}, "own", out))
+
+
+def clip(root, kind="Annotations"):
+    return sorted((root / kind / "480p").iterdir())[0]
+
+
+def test_a_mixture_counts_its_parts(root):
+    more = {**CLIPS[0], "data": "other", "repeat": 3}
+    index = build_clip_index([*CLIPS, more], {"own": root, "other": root}, "own", root.parent / "out")
+    assert len(index.videos) == 2 + 3 * 2 and {v.images.split("/")[0] for v in index.videos} == {"own", "other"}
+
+
+def test_a_root_that_moved_is_followed(root):
+    found = reader(root)
+    before = np.array(found.read(0, 1)[0])
+    root.rename(root.parent / "elsewhere")
+    link_roots(found.root, {"own": root.parent / "elsewhere"})
+    link_roots(found.root, {"own": root.parent / "elsewhere"})
+    np.testing.assert_array_equal(np.array(found.read(0, 1)[0]), before)
+    assert [p.name for p in found.root.iterdir()] == ["own"]
+
+
+def test_masks_belong_to_images_by_name(root):
+    mask = sorted(clip(root).iterdir())[1]
+    mask.rename(mask.with_name("zzz.png"))
+    with pytest.raises(Refusal, match="1 of 2 without a mask for every image"):
+        reader(root)
+
+
+def test_a_clip_that_became_shorter_is_refused(root):
+    found = reader(root)
+    for path in sorted(clip(root, "JPEGImages").iterdir())[2:]:
+        path.unlink()
+    with pytest.raises(Refusal, match="2 images, number 3 is asked for"):
+        found.read(0, 3)
+
+
+def test_a_clip_that_is_gone_is_refused(root):
+    found = reader(root)
+    clip(root, "JPEGImages").rename(root / "gone")
+    with pytest.raises(Refusal, match="0 images"):
+        found.read(0, 0)
+
+
+def test_a_static_mask_of_ids_is_refused(tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    Image.new("RGB", (32, 24)).save(root / "a.jpg")
+    mask = np.zeros((24, 32), np.uint8)
+    mask[4:9] = 1
+    for value in (1, 255):
+        Image.fromarray(mask * value).save(root / "a.png")
+        if value == 1:
+            with pytest.raises(Refusal, match="no grey value above 1, which is background"):
+                reader(root, STATIC).read(0, 0)
+    assert np.array(reader(root, STATIC).read(0, 0)[1]).max() == 255
