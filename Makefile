@@ -49,6 +49,7 @@ bench: $(BIN)/.installed
 	python benchmarks/metrics.py
 	python benchmarks/planning.py
 	python benchmarks/tracking.py
+	python benchmarks/segmentation.py --height 192 --width 336
 
 clean-demo:
 	rm -rf results/demo
