@@ -60,7 +60,10 @@ def plot_curves(lines: list[dict[str, Any]], path: Path, title: str) -> None:
         )
         if width > 1:
             left.plot(step, values, color=drawn.get_color(), alpha=0.2, lw=0.7)
-    left.set(xlabel="step", title=title)
+    losses = np.array([line["loss"] for line in lines])
+    # a steep start would press the rest on the axis
+    steep = losses.min() > 0 and losses.max() > 10 * np.median(losses)
+    left.set(xlabel="step", title=title, yscale="log" if steep else "linear")
     left.legend(frameon=False, fontsize=8)
     middle.plot(step, [line["lr"] for line in lines], color="tab:green", label="learning rate")
     middle.set(xlabel="step", ylabel="learning rate (green)", ylim=(0, None))
