@@ -15,7 +15,7 @@ from pathlib import Path
 
 from corrbench.datasets.clips import build_clip_index
 from corrbench.datasets.got10k import build_track_index
-from corrbench.datasets.videos import build_index, write_ytvos_csv
+from corrbench.datasets.videos import build_index, check_skipped, write_ytvos_csv
 from corrbench.errors import Refusal, run_program
 from corrbench.files import atomic
 from corrbench.rows import AllRows
@@ -71,10 +71,11 @@ def main() -> None:
     extract = videos["kind"] == "videos" and videos["extract"]
     index, skipped = build_index(
         args.root, videos["files"], videos["kind"], out=args.out if extract else None, short_side=videos["short_side"],
-        fps=videos["fps"], most_skipped=videos["most_skipped"] if args.most_skipped is None else args.most_skipped, workers=args.workers,
+        fps=videos["fps"], workers=args.workers,
     )  # fmt: skip
     with atomic(args.out / "skipped.csv") as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows([("video", "reason"), *skipped])
+    check_skipped(index, skipped, most=videos["most_skipped"] if args.most_skipped is None else args.most_skipped)
     if videos["kind"] == "frames" and all(v.first >= 0 for v in index.videos):
         write_ytvos_csv(index, args.out / "ytvos.csv")
     index.write(args.out / "index.csv")  # last: its presence says that all is there

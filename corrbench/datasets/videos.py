@@ -190,13 +190,12 @@ def build_index(
     out: Path | None = None,
     short_side: int = 256,
     fps: float = 0,
-    most_skipped: float = 0.05,
     workers: int = 1,
 ) -> tuple[Index, list[tuple[str, str]]]:
     """Index the videos or frame folders that fit the glob `pattern` below `root`; with `out`, extract video files first.
 
     Frame folders that an earlier, interrupted call finished are kept. Returns the index and (name, reason) of what was
-    skipped. Raises Refusal when nothing fits, or when more than the share `most_skipped` cannot be read.
+    skipped. Raises Refusal when nothing fits.
     """
     paths = sorted(p for p in root.glob(pattern) if p.is_dir() == (kind == "frames")) if root.is_dir() else []
     if not paths:
@@ -224,14 +223,18 @@ def build_index(
         return replace(video, video=name)
 
     found, skipped = _each(paths, one, root, workers, out)
-    share = len(skipped) / len(paths)
-    if share > most_skipped:
-        raise Refusal(
-            f"{len(skipped)} of {len(paths)} videos below {root} cannot be read: {few([f'{n} ({w})' for n, w in skipped], 3)}",
-            expected=f"at most {most_skipped:.0%}",
-            do="fetch them again, or allow more (`most_skipped` of the data set's row)",
-        )
     return Index(tuple(sorted(found, key=lambda v: v.video))), skipped
+
+
+def check_skipped(index: Index, skipped: list[tuple[str, str]], *, most: float) -> None:
+    """Raise Refusal when more than the share `most` could not be read."""
+    every = len(index.videos) + len(skipped)
+    if len(skipped) > most * every:
+        raise Refusal(
+            f"{len(skipped)} of {every} videos cannot be read: {few([f'{name} ({why})' for name, why in skipped], 3)}",
+            expected=f"at most {most:.0%}",
+            do="fetch them again (skipped.csv names all), or allow more (`most_skipped` of the data set's row)",
+        )
 
 
 def _each(
