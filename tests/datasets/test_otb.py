@@ -94,10 +94,11 @@ def test_the_doctor_names_what_is_wrong(root):
     lines = (root / "c/groundtruth_rect.txt").read_text().splitlines()
     (root / "c/groundtruth_rect.txt").write_text("\n".join(["5 5 0 0", *lines[1:]]))
     found = diagnose_otb(open_otb(root, {}, ["a", "b", "c", "d"]), {"frames": 24}, subset=False)
-    said = "\n".join(found.lines())
+    said = "\n".join(found.wrong())
     for part in ("5 images", "0002.jpg: unreadable", "without area", "d: missing", "in all, the split has 24"):
         assert part in said, said
-    with pytest.raises(Refusal):
+    assert len(found.wrong(2)) == 3 and found.wrong(2)[-1].startswith("and 3 more")
+    with pytest.raises(Refusal, match="without area"):
         found.refuse_if_ill()
 
 
