@@ -30,7 +30,7 @@ plan: $(BIN)/.installed
 	@python -m scripts.plan $(or $(ARGS),results/table.csv)
 
 test: lint
-	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
+	pytest -n 2 --dist loadfile --durations 15
 
 lint: $(BIN)/.installed
 	ruff check .

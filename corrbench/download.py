@@ -67,7 +67,9 @@ def download(
         raise Refusal(
             f"{target.name} could not be downloaded:\n    " + "\n    ".join(failures or ["it has no address"]),
             expected="one of its addresses to answer",
-            do=f"run again (what came is kept), or place the file at {target} yourself",
+            do=f"run again (what came is kept), or place the file at {target} yourself"
+            if failures
+            else f"place the file at {target}; the row that names it says where it is",
         )
     warning = None
     if claim:

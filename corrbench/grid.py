@@ -81,6 +81,12 @@ class Grid:
     ) -> Protocol | MaskPropagation:
         """The protocol of an encoder, or the rules of an STM network, which reads memories."""
         if method["encoder"]["arch"] == "stm":
+            if name in self.rows.protocols and name not in self.rows.segmentation:
+                raise Refusal(
+                    f"{place}: {name} with {method['name']}: a protocol of encoders, and this is an STM network",
+                    expected=f"a row of segmentation: {', '.join(self.rows.segmentation)}",
+                    do="give STM networks a run of their own",
+                )
             rules = MaskPropagation.from_row(self.rows.segmentation.get(name, f"{place} (of an STM network)"))
             if is_youtube_vos(benchmark) and rules.size == "native":
                 raise Refusal(
@@ -94,6 +100,12 @@ class Grid:
                 f"{place}: {method['name']} on {benchmark['name']}, whose objects start in different frames",
                 expected="an STM network (mivos-s012, mivos-s02, random-stm)",
                 do="measure encoders on DAVIS",
+            )
+        if name in self.rows.segmentation and name not in self.rows.protocols:
+            raise Refusal(
+                f"{place}: {name} with {method['name']}: rules of an STM network, and this is an encoder",
+                expected="a row of protocols, or own",
+                do="give STM networks a run of their own",
             )
         return Protocol.from_row(self.rows.protocols.get(name, place))
 

@@ -53,9 +53,11 @@ def main() -> None:
 
     def look(points: list[tuple[float, float]], mask: np.ndarray | None) -> np.ndarray:
         values = mask_values(source, mask) if mask is not None else sum(point_values(source, x, y) for x, y in points)
-        heat = transfer(source, target, values, temperature=temperature)
+        heat, share = transfer(source, target, values, temperature=temperature)
         y, x = np.unravel_index(int(heat.argmax()), heat.shape)
-        print(f"{'mask' if mask is not None else points} -> {x},{y}")
+        print(f"{'mask' if mask is not None else points} -> {x},{y} (that pixel reads {share:.2g} of its weight there)")
+        if share < 1e-4:
+            print("nothing in the target corresponds; networks that are not trained do that")
         return picture(*images, heat, points, mask)
 
     if args.window:

@@ -243,5 +243,5 @@ def test_a_proxy_of_the_environment_is_used(server, tmp_path, monkeypatch):
 
 
 def test_no_address_says_where_to_place_the_file(tmp_path):
-    with pytest.raises(Refusal, match=r"place the file at .*w.pth yourself"):
+    with pytest.raises(Refusal, match=r"place the file at .*w.pth; the row that names it"):
         fetch([], tmp_path / "w.pth")

@@ -7,8 +7,8 @@ from corrbench.datasets.palette import save_mask
 from corrbench.datasets.synthetic import sequence_frames
 
 
-def write_youtube_vos(root):
-    """Two videos of seven frames in YouTube-VOS's layout; the second object of the second starts in frame 2. Every second frame is scored."""
+def write_youtube_vos(root, frames=5):
+    """Two videos in YouTube-VOS's layout; the second object of the second starts in frame 2. Every second frame is scored."""
     for i, name in enumerate(("first", "second")):
         folders = {
             kind: root / kind / name
@@ -16,7 +16,7 @@ def write_youtube_vos(root):
         }
         for folder in folders.values():
             folder.mkdir(parents=True)
-        for t, (image, ids) in enumerate(sequence_frames(40 + i, frames=7, height=48, width=80, objects=1 + i)):
+        for t, (image, ids) in enumerate(sequence_frames(40 + i, frames=frames, height=48, width=48, objects=1 + i)):
             cv2.imwrite(str(folders["all_frames/valid_all_frames/JPEGImages"] / f"{t:05d}.jpg"), image)
             if t % 2 == 0:
                 cv2.imwrite(str(folders["valid/JPEGImages"] / f"{t:05d}.jpg"), image)

@@ -24,9 +24,10 @@ def measured_sequences(row: Mapping[str, Any], subset: Subset, root: Path) -> li
     if subset is None:
         if len(whole) != split_size(row):
             raise Refusal(
-                f"{root}: {len(whole)} videos",
+                f"{root}: {len(whole)} videos" if root.is_dir() else f"{root}: no such folder",
                 expected=f"the {split_size(row)} of {row['title']}",
-                do=f"complete the data set, or name a part of it: `subsets: {{{row['name']}: present}}`",
+                do="correct the root or complete the data set (python -m scripts.dataset lists what must lie where), or measure a part of it:"
+                f" `subsets: {{{row['name']}: present}}` in a config, --subset by hand",
             )
         return whole
     if subset == "present":

@@ -144,6 +144,12 @@ def _clips(part: Mapping[str, Any], root: Path, key: str) -> Iterable[Clip]:
         static = image.is_file()
         mask = Path(at).with_suffix(".png") if static else Path(at)
         frames = 1 if static else len(_listing(image))
+        if not frames:
+            raise Refusal(
+                f"{image}: a folder without images, with {sum(p.is_dir() for p in image.iterdir())} folders",
+                expected=f"folders of images that fit {part['images']}",
+                do="let `images:` name the folders that hold the frames (DAVIS: JPEGImages/480p/*)",
+            )
         there = (root / mask).is_file() if static else _stems(root / mask) == _stems(image)
         if not there:
             lost.append(relative)

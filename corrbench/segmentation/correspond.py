@@ -80,8 +80,10 @@ def correspondence(source: Cells, target: Cells, part: slice, *, temperature: fl
     return (target.features.flatten(1).T[part] @ source.features.flatten(1) / temperature).softmax(1)
 
 
-def transfer(source: Cells, target: Cells, values: Tensor, *, temperature: float) -> NDArray[np.float32]:
-    """Values ``[h, w]`` on the source's cells as a map ``[H, W]`` in 0..1 over the target's pixels (its largest value is 1)."""
+def transfer(source: Cells, target: Cells, values: Tensor, *, temperature: float) -> tuple[NDArray[np.float32], float]:
+    """Values ``[h, w]`` on the source's cells as a map ``[H, W]`` over the target's pixels whose largest value is 1, and that value
+    before: the share of what a pixel reads. Near 0 nothing in the target corresponds, and the map says nothing.
+    """
     wanted = values.flatten()
     count = target.features[0].numel()
     parts = (slice(i, i + AT_ONCE) for i in range(0, count, AT_ONCE))
@@ -90,7 +92,8 @@ def transfer(source: Cells, target: Cells, values: Tensor, *, temperature: float
     big = interpolate(grid, scale_factor=float(target.stride), mode="bilinear", align_corners=False)[0, 0]
     left, _, top, _ = target.padding
     inner = big[top : top + target.size[0], left : left + target.size[1]]
-    return (inner / (inner.max() + 1e-6)).cpu().numpy()
+    share = float(inner.max())
+    return (inner / (share + 1e-6)).cpu().numpy(), share
 
 
 def point_values(source: Cells, x: float, y: float) -> Tensor:

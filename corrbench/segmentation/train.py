@@ -221,15 +221,17 @@ class Model(Method):
         self.step = step
 
     def load_init(self, raw: Mapping[str, Any]) -> None:
-        """Start from a ResNet-50 (canonical weights), or from another stage; new input channels are orthogonal."""
+        """Start from canonical weights, of a ResNet-50 or an STM, or from another stage; new input channels are orthogonal."""
         generator = torch.Generator().manual_seed(0)
-        if "meta" not in raw:
-            self.net.load_state_dict(widen(dict(raw), self.net.planes, generator), strict=True)
+        arch = raw["meta"]["arch"] if "meta" in raw else "stm"
+        if arch == "stm":
+            state = dict(raw["state_dict"] if "meta" in raw else raw)
+            self.net.load_state_dict(widen(state, self.net.planes, generator), strict=True)
             return
-        if raw["meta"]["arch"] != "resnet50":
+        if arch != "resnet50":
             raise Refusal(
-                f"weights of a {raw['meta']['arch']}",
-                expected="weights of a resnet50",
+                f"weights of a {arch}",
+                expected="weights of a resnet50 or an stm",
                 do="correct `start:` of the recipe",
             )
         own = {k: v for k, v in raw["state_dict"].items() if not k.startswith("layer4.")}

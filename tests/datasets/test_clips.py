@@ -41,6 +41,11 @@ def test_a_root_that_moved_is_followed(root):
     assert [p.name for p in found.root.iterdir()] == ["own"]
 
 
+def test_a_glob_that_ends_too_early_is_refused(root):
+    with pytest.raises(Refusal, match=r"480p: a folder without images, with 2 folders[\s\S]*JPEGImages/480p/\*"):
+        reader(root, [{**CLIPS[0], "images": "JPEGImages/*"}])
+
+
 def test_masks_belong_to_images_by_name(root):
     mask = sorted(clip(root).iterdir())[1]
     mask.rename(mask.with_name("zzz.png"))

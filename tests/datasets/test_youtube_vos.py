@@ -11,7 +11,7 @@ from corrbench.errors import Refusal
 
 @pytest.fixture
 def root(tmp_path):
-    write_youtube_vos(tmp_path)
+    write_youtube_vos(tmp_path, frames=7)
     return tmp_path
 
 
@@ -29,8 +29,8 @@ def test_a_healthy_root(root):
 
 
 def test_a_blank_first_annotation_starts_nothing(root):
-    save_mask(root / ANNOTATIONS / "first/00000.png", np.zeros((48, 80), np.uint8))
-    save_mask(root / ANNOTATIONS / "first/00002.png", np.ones((48, 80), np.uint8))
+    save_mask(root / ANNOTATIONS / "first/00000.png", np.zeros((48, 48), np.uint8))
+    save_mask(root / ANNOTATIONS / "first/00002.png", np.ones((48, 48), np.uint8))
     found = diagnosis(root)
     assert found.healthy and found.findings[0].frames == 3  # of the scored 0, 2, 4, 6
 
@@ -42,7 +42,7 @@ def test_a_blank_first_annotation_starts_nothing(root):
         (lambda root: (root / FRAMES / "first/00002.jpg").unlink(), "scored frames that are none of its 6 frames: 00002"),
         (lambda root: (root / FRAMES / "first/00003.jpg").write_bytes(b"no image"), "00003.jpg"),
         (lambda root: save_mask(root / ANNOTATIONS / "first/00000.png", np.ones((9, 9), np.uint8)), "annotation 00000.png is 9x9"),
-        (lambda root: save_mask(root / ANNOTATIONS / "first/00000.png", np.zeros((48, 80), np.uint8)), "no object"),
+        (lambda root: save_mask(root / ANNOTATIONS / "first/00000.png", np.zeros((48, 48), np.uint8)), "no object"),
         (lambda root: cv2.imwrite(str(root / FRAMES / "first/00003.jpg"), np.zeros((9, 9, 3), np.uint8)), "00003.jpg is 9x9"),
     ],
 )  # fmt: skip

@@ -52,16 +52,17 @@ def test_a_shifted_image_is_found_by_any_encoder(monkeypatch):
     wide = textured(96, 200)
     first, second = wide[:, :160], wide[:, 24:184]  # the picture moves 24 px to the left
     source, target = encode(net, first, CPU), encode(net, second, CPU)
-    heat = transfer(source, target, point_values(source, 100, 40), temperature=0.05)
+    heat, share = transfer(source, target, point_values(source, 100, 40), temperature=0.05)
+    assert 0 < share <= 1
     y, x = np.unravel_index(int(heat.argmax()), heat.shape)
     assert heat.shape == (96, 160) and abs(x - 76) <= 6 and abs(y - 40) <= 6
     monkeypatch.setattr(correspond, "AT_ONCE", 7)
     np.testing.assert_allclose(
-        transfer(source, target, point_values(source, 100, 40), temperature=0.05), heat, atol=1e-6
+        transfer(source, target, point_values(source, 100, 40), temperature=0.05)[0], heat, atol=1e-6
     )
     mask = np.zeros((96, 160), np.uint8)
     mask[30:60, 80:120] = 1
-    region = transfer(source, target, mask_values(source, mask), temperature=0.01) > 0.5
+    region = transfer(source, target, mask_values(source, mask), temperature=0.01)[0] > 0.5
     assert region[35:55, 62:90].mean() > 0.8 and region[:, 120:].mean() < 0.2
 
 

@@ -186,6 +186,9 @@ def test_stages_and_conversion(tmp_path, methods):
         start.load_init({"state_dict": {}, "extra": {}, "meta": {"arch": "resnet18"}})
     after = Model(Options())
     after.load_init(start.checkpoint())
+    released = Model(Options(kind="clips"))  # canonical weights of an STM, as fine-tuning starts from
+    released.load_init({"state_dict": after.checkpoint(), "extra": {}, "meta": {"arch": "stm"}})
+    assert all(torch.equal(v, after.checkpoint()[k]) for k, v in released.checkpoint().items())
     torch.testing.assert_close(
         after.net.state_dict()["mask_rgb_encoder.conv1.weight"][:, :4], state["mask_rgb_encoder.conv1.weight"]
     )

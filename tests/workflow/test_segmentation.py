@@ -65,9 +65,9 @@ def test_the_zip_of_youtube_vos(finished):
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         masks = {n: np.array(Image.open(io.BytesIO(archive.read(n)))) for n in names}
-    scored = [f"Annotations/{video}/{t:05d}.png" for video in ("first", "second") for t in (0, 2, 4, 6)]
+    scored = [f"Annotations/{video}/{t:05d}.png" for video in ("first", "second") for t in (0, 2, 4)]
     assert 5 in masks["Annotations/second/00002.png"] and 5 not in masks["Annotations/second/00000.png"]
-    assert names == scored and all(m.shape == (48, 80) for m in masks.values())
+    assert names == scored and all(m.shape == (48, 48) for m in masks.values())
 
 
 CHANGES = [
@@ -96,8 +96,11 @@ def test_refused_while_planning(finished):
 
     encoder = {"methods": ["random-r18"], "weights": ["random"], "benchmarks": ["tiny-ytvos"]}
     assert "whose objects start in different frames" in said(encoder)
-    assert "no row 'crw' in segmentation" in said(
+    assert "a protocol of encoders, and this is an STM network" in said(
         {"methods": ["random-stm"], "weights": ["random"], "protocols": ["crw"], "benchmarks": ["tiny-val"]}
+    )
+    assert "rules of an STM network, and this is an encoder" in said(
+        {"methods": ["random-r18"], "weights": ["random"], "protocols": ["mivos"], "benchmarks": ["tiny-val"]}
     )
     assert "own size" in said({**RUNS[1], "protocols": ["mivos"]})
     assert "2 videos" in said({**RUNS[1], "benchmarks": ["ytvos2018-val"]})
