@@ -42,7 +42,7 @@ class Bank:
         self.passing = False
 
     def hold(self, key: Tensor, value: Tensor) -> None:
-        """Remember a frame until the next one comes."""
+        """Remember a frame until the next one comes; shapes as in `keep`."""
         self._write(len(self.kept), key, value)
         self.passing = True
 
@@ -117,10 +117,8 @@ def _add_kernel(affinity: Tensor, best: Tensor, first: int, width: int, sigma: f
     stays finite where every product would be 0.
     """
     cell = torch.arange(first, first + affinity.shape[0], device=affinity.device)
-    for place, of in (
-        (cell // width, best // width),
-        (cell % width, best % width),
-    ):  # the square of a distance is a sum of two
+    # rows, then columns: the square of a distance is a sum of two
+    for place, of in ((cell // width, best // width), (cell % width, best % width)):
         span = torch.arange(int(place.max()) + 1, device=affinity.device)
         table = (span[:, None] - of[None]).float() ** 2 / (2 * sigma**2)
         affinity.sub_(table[place])
