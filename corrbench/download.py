@@ -13,7 +13,7 @@ from typing import Any
 import requests
 
 from corrbench.errors import Refusal
-from corrbench.files import digest, read_json, write_json
+from corrbench.files import check_room, digest, full_disk_refused, read_json, write_json
 from corrbench.progress import Progress
 
 STALLED = 60.0
@@ -204,8 +204,16 @@ def _fetch(address: str, part: _Part, size: int | None, claim: Mapping[str, Any]
         total = start + int(length) if length else size
         if size is not None and total is not None and total != size:
             raise _Failure(f"its file has {total} bytes, expected are {size}")
+        if total is not None:
+            check_room(
+                part.path.parent,
+                total - start,
+                f"{part.name}: {(total - start) / 1e9:.1f} GB are to come",
+                "free some space",
+            )
         hasher = part.start_hash(claim["algorithm"], total) if claim else None
-        with part.path.open("ab") as file, Progress(part.name, total, unit="B", done=start) as bar:
+        bar = Progress(part.name, total, unit="B", done=start)
+        with full_disk_refused(part.path), part.path.open("ab") as file, bar:
             for block in answer.iter_content(1 << 16):
                 file.write(block)
                 if hasher is not None:

@@ -21,6 +21,10 @@ class Refusal(Exception):
         super().__init__("\n".join(lines))
 
 
+class DiskFull(Refusal):
+    """A file found no room: nothing about its content, so nothing that may be skipped."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that looks most like `name`, as a hint: ``did you mean 'crw'?``; else the list of names."""
     known = sorted(known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -9,7 +10,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from corrbench.errors import DiskFull
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @contextmanager
@@ -17,13 +23,15 @@ def atomic(path: Path | str) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` when the block ends well, remove it otherwise.
 
     A killed job therefore leaves nothing that looks finished. Works for a file or for a folder that the block makes.
+    Raises DiskFull.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # the process id keeps two jobs apart; the suffix stays last because writers choose the format by it
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        yield temporary
+        with full_disk_refused(path):
+            yield temporary
         if temporary.is_dir() and path.is_dir():
             shutil.rmtree(path)
         os.replace(temporary, path)
@@ -32,6 +40,48 @@ def atomic(path: Path | str) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_refused(path: Path) -> Iterator[None]:
+    """Turn a write of the block that found no room into DiskFull for `path`, also where a library put its own words over it."""
+    try:
+        yield
+    except DiskFull:
+        raise
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and getattr(cause, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise DiskFull(
+            f"{path}: cannot be written, the disk is full or a quota is used up ({cause})",
+            expected="room for it",
+            do="free some space, or put `results:` on a larger disk, and run again: what is finished is kept",
+        ) from error
+
+
+def check_room(folder: Path, needed: float, found: str, do: str) -> None:
+    """Refuse work that will need `needed` more bytes below `folder` when fewer are free; `found` says what needs them."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DiskFull(f"{found}, {free / 1e9:.1f} GB are free at {folder}", expected="room for all of it", do=do)
+
+
+def save_tensors(path: Path, value: Any) -> None:
+    """``torch.save``, atomically. The bytes follow from `value` alone, and a full disk is noticed: both are not so by name."""
+    import torch  # planning reads this module and must not wait for torch
+
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        torch.save(value, file)
+
+
+def write_image(path: Path, image: NDArray[Any]) -> None:
+    """Write a picture (BGR or grey) in the format of the name's end. ``cv2.imwrite`` can leave a cut file and say that all is well."""
+    import cv2
+
+    path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
 
 
 def canonical_json(value: Any) -> str:

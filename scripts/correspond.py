@@ -8,12 +8,11 @@ python -m scripts.correspond --weights results/weights/crw-r18/released/weights.
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from corrbench.datasets.davis import read_annotation, read_image
 from corrbench.errors import Refusal, run_program
-from corrbench.files import atomic
+from corrbench.files import atomic, write_image
 from corrbench.machine import pick_device
 from corrbench.segmentation.correspond import encode, mask_values, picture, point_values, transfer
 from corrbench.weights.canonical import load_weights
@@ -65,7 +64,7 @@ def main() -> None:
         return
     made = look(args.point or [], read_annotation(args.mask, single_object=True) if args.mask else None)
     with atomic(args.out) as temporary:
-        cv2.imwrite(str(temporary), made)
+        write_image(temporary, made)
 
 
 def show(images: tuple[np.ndarray, np.ndarray], look) -> None:

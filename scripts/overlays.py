@@ -3,11 +3,9 @@
 import argparse
 from pathlib import Path
 
-import cv2
-
 from corrbench.datasets.davis import open_davis
 from corrbench.errors import run_program
-from corrbench.files import atomic, read_json
+from corrbench.files import atomic, read_json, write_image
 from corrbench.report.overlays import sheet
 
 
@@ -24,7 +22,7 @@ def main() -> None:
     davis = open_davis(args.root, data["row"], data["sequences"])
     picture = sheet(davis, args.masks, args.title, single_object=data["row"]["scoring"] == "single-object")
     with atomic(args.out) as temporary:
-        cv2.imwrite(str(temporary), picture)
+        write_image(temporary, picture)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,9 @@
 import argparse
 from pathlib import Path
 
-import cv2
-
 from corrbench.datasets.otb import open_otb
 from corrbench.errors import run_program
-from corrbench.files import atomic, read_json
+from corrbench.files import atomic, read_json, write_image
 from corrbench.report.boxes import box_sheet, curve_figure
 from corrbench.report.plots import save
 
@@ -25,7 +23,7 @@ def main() -> None:
     data = read_json(args.data)
     picture = box_sheet(open_otb(args.root, data["row"], data["sequences"]), args.boxes, args.title)
     with atomic(args.out[0]) as temporary:
-        cv2.imwrite(str(temporary), picture)
+        write_image(temporary, picture)
     with atomic(args.out[1]) as temporary:
         save(curve_figure({args.title: read_json(args.scores)}, f"{args.title} on {data['label']}"), temporary)
 

@@ -7,7 +7,6 @@ recipe.json and curves.png. SIGTERM and SIGUSR1 save; a run of one process then 
 """
 
 import argparse
-import io
 import json
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from corrbench.datasets.clips import link_roots
 from corrbench.datasets.videos import Index, Reader
 from corrbench.errors import Refusal, run_program
-from corrbench.files import atomic, file_hash, write_json
+from corrbench.files import file_hash, save_tensors, write_json
 from corrbench.machine import pick_device
 from corrbench.pretraining.cost import cost_lines
 from corrbench.pretraining.curves import plot_curves, read_log, waiting_share
@@ -110,10 +109,7 @@ def main() -> None:
     if processes.first:
         lines = read_log(args.out / "log.jsonl")
         plot_curves(lines, args.out / "curves.png", f"{recipe.name}, {recipe.tier}, seed {args.seed}")
-        with atomic(args.out / "checkpoint.pth") as temporary:
-            # through memory: a file's own name would be part of its bytes, and the next stage knows its start by its hash
-            torch.save(run.model.checkpoint(), buffer := io.BytesIO())
-            temporary.write_bytes(buffer.getvalue())
+        save_tensors(args.out / "checkpoint.pth", run.model.checkpoint())
         write_json(args.out / "recipe.json", {
             **identity, "hash": recipe.hash, "steps": run.total, "processes": processes.world, "segments": run.segments, "device": device_name(processes.device),
             "libraries": libraries(), "loss": lines[-1]["loss"], "waiting_share": waiting_share(lines),

@@ -1,6 +1,7 @@
 """Shared fixtures: the checkout, tiny data sets, the optional real data."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,6 +33,17 @@ def pytest_collection_modifyitems(items):
 def shared() -> Path:
     """Root of the real data parts."""
     return SHARED
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder with room for 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True).returncode:
+        pytest.skip("cannot mount a small file system here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from corrbench.download import download
-from corrbench.errors import Refusal
+from corrbench.errors import DiskFull, Refusal
 from corrbench.files import digest
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -245,3 +245,10 @@ def test_a_proxy_of_the_environment_is_used(server, tmp_path, monkeypatch):
 def test_no_address_says_where_to_place_the_file(tmp_path):
     with pytest.raises(Refusal, match=r"place the file at .*w.pth; the row that names it"):
         fetch([], tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(("kind", "said"), [("file", "are to come, 0.0 GB are free"), ("unknown", "the disk is full")])
+def test_no_room_ends_it_at_once(server, small_disk, kind, said):
+    with pytest.raises(DiskFull, match=said):
+        fetch([f"{server}/{kind}", f"{server}/file"], small_disk / "w.pth")
+    assert len(Handler.requests) == 1, "nothing that another try or another address could mend"

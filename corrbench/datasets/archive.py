@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from corrbench.errors import Refusal
-from corrbench.files import atomic
+from corrbench.files import atomic, check_room
 from corrbench.progress import Progress
 
 
@@ -89,10 +89,9 @@ def _check_member(archive: Path, name: str, *, link: bool) -> None:
 
 
 def _check_room(archive: Path, needed: int, folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise Refusal(
-            f"{archive}: unpacks to {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free at {folder.parent}",
-            expected="room for all of it",
-            do="free some space, or put `results:` on a larger disk",
-        )
+    check_room(
+        folder.parent,
+        needed,
+        f"{archive}: unpacks to {needed / 1e9:.1f} GB",
+        "free some space, or put `results:` on a larger disk",
+    )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrbench.datasets.palette import save_mask
+from corrbench.files import write_image
 from corrbench.progress import Progress
 
 Frame = NDArray[np.uint8]
@@ -128,7 +129,7 @@ def write_davis(
             objects = 1 + (i + 2) % 3  # the first sequence shows everything: three objects
             pairs = sequence_frames(seed + i, frames=frames, height=height, width=width, objects=objects)
             for t, (image, ids) in enumerate(pairs):
-                cv2.imwrite(str(images / f"{t:05d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+                write_image(images / f"{t:05d}.jpg", image)
                 save_mask(annotations / f"{t:05d}.png", ids)
             bar.advance(note=name)
     # the list last: a split that is listed is complete
@@ -144,8 +145,8 @@ def write_clips(
         for i in range(videos):
             pairs = sequence_frames(4000 + seed + i, frames=frames, height=height, width=width, objects=1)
             for t, (image, ids) in enumerate(pairs):
-                cv2.imwrite(str(root / f"image{i:02d}_{t:02d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
-                cv2.imwrite(str(root / f"image{i:02d}_{t:02d}.png"), (ids > 0).astype(np.uint8) * 255)
+                write_image(root / f"image{i:02d}_{t:02d}.jpg", image)
+                write_image(root / f"image{i:02d}_{t:02d}.png", (ids > 0).astype(np.uint8) * 255)
         return
     names = [f"clip{i:02d}" for i in range(videos)]
     write_davis(root, names, split="train", frames=frames, height=height, width=width, seed=3000 + seed)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from corrbench.datasets.boxes import Boxes
 from corrbench.datasets.synthetic import Frame, sequence_frames
+from corrbench.files import write_image
 from corrbench.progress import Progress
 
 
@@ -37,7 +37,7 @@ def write_otb(root: Path, names: list[str], *, frames: int, height: int, width: 
             images, boxes = track_frames(500 + seed + i, frames=frames, height=height, width=width, objects=1 + i % 2)
             (root / name / "img").mkdir(parents=True, exist_ok=True)
             for t, image in enumerate(images):
-                cv2.imwrite(str(root / name / "img" / f"{t + 1:04d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+                write_image(root / name / "img" / f"{t + 1:04d}.jpg", image)
             mark = ",\t "[i % 3]
             lines = [mark.join(f"{v:.0f}" for v in box) for box in boxes]
             (root / name / "groundtruth_rect.txt").write_text("\n".join(lines) + "\n")
@@ -53,7 +53,7 @@ def write_got10k(root: Path, *, videos: int, frames: int, height: int, width: in
             folder.mkdir(parents=True, exist_ok=True)
             images, boxes = track_frames(2000 + seed + i, frames=frames, height=height, width=width, objects=1 + i % 3)
             for t, image in enumerate(images):
-                cv2.imwrite(str(folder / f"{t + 1:08d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+                write_image(folder / f"{t + 1:08d}.jpg", image)
             (folder / "groundtruth.txt").write_text("".join(",".join(f"{v:.4f}" for v in b) + "\n" for b in boxes))
             for label, value in (("cover", 8), ("absence", 0), ("cut_by_image", 0)):
                 (folder / f"{label}.label").write_text(f"{value}\n" * frames)

@@ -7,7 +7,6 @@ otherwise.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,8 +18,8 @@ import cv2
 from numpy.typing import NDArray
 
 from corrbench.datasets.index import Table
-from corrbench.errors import Refusal, few
-from corrbench.files import atomic, read_json, write_json
+from corrbench.errors import DiskFull, Refusal, few
+from corrbench.files import atomic, check_room, read_json, write_image, write_json
 from corrbench.progress import Progress
 
 Frame = NDArray[Any]
@@ -135,8 +134,7 @@ def extract_video(path: Path, folder: Path, *, short_side: int) -> Video:
                 if scale < 1:
                     wanted = (round(image.shape[1] * scale), round(image.shape[0] * scale))
                     image = cv2.resize(image, wanted, interpolation=cv2.INTER_AREA)
-                if not cv2.imwrite(str(temporary / f"{count:05d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 95]):
-                    raise OSError(f"{temporary}: cannot write; is the disk full?")
+                write_image(temporary / f"{count:05d}.jpg", image)
                 count, size = count + 1, (image.shape[1], image.shape[0])
             if not count:
                 raise Refusal(f"{path}: no frame can be decoded", expected="a video", do="fetch it again")
@@ -245,6 +243,8 @@ def _each(
     def safe(path: Path) -> Video | tuple[str, str]:
         try:
             return one(path)
+        except DiskFull:
+            raise
         except Refusal as refusal:
             return path.relative_to(root).as_posix(), str(refusal).splitlines()[0].partition(": ")[2]
         except cv2.error as error:
@@ -253,32 +253,32 @@ def _each(
     cv2.setNumThreads(1)
     # threads: decoding and encoding leave the interpreter alone
     with ThreadPoolExecutor(workers) as pool, Progress("frames", len(paths), unit="video") as bar:
-        for result in pool.map(safe, paths):
-            if isinstance(result, Video):
-                found.append(result)
-            else:
-                skipped.append(result)
-            bar.advance(note=f"{len(skipped)} skipped" if skipped else "")
-            if out is not None and len(found) == SAMPLE:
-                try:
+        try:
+            for result in pool.map(safe, paths):
+                if isinstance(result, Video):
+                    found.append(result)
+                else:
+                    skipped.append(result)
+                bar.advance(note=f"{len(skipped)} skipped" if skipped else "")
+                if out is not None and len(found) == SAMPLE:
                     _check_room(out, found, len(paths))
-                except Refusal:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
+        except DiskFull:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return found, skipped
 
 
 def _check_room(out: Path, found: list[Video], videos: int) -> None:
     """Refuse an extraction that will not fit: after its first videos, not after a night."""
     size = sum(p.stat().st_size for video in found for p in (out / video.video).iterdir()) / len(found)
-    needed, free = size * (videos - len(found)), shutil.disk_usage(out).free
+    needed = size * (videos - len(found))
     print(f"frames: about {size * videos / 1e9:.1f} GB for {videos} videos", flush=True)
-    if needed > free:
-        raise Refusal(
-            f"{out}: {needed / 1e9:.0f} GB are still needed for {videos} videos, {free / 1e9:.0f} GB are free",
-            expected="room for all frames",
-            do="use a larger disk, or `extract: false` in the data set's row",
-        )
+    check_room(
+        out,
+        needed,
+        f"{out}: {needed / 1e9:.1f} GB are still needed for {videos} videos",
+        "use a larger disk, or `extract: false` in the data set's row",
+    )
 
 
 def write_ytvos_csv(index: Index, path: Path) -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from corrbench.errors import Refusal
-from corrbench.files import atomic, digest
+from corrbench.files import atomic, digest, save_tensors
 from corrbench.pretraining.method import Method
 from corrbench.pretraining.networks import join_batchnorm
 from corrbench.pretraining.order import STEP, STOP_SIGNALS, DataReader, Order, StepData, Steps, loader, stream
@@ -206,8 +206,7 @@ class Run:
 
     def _give_up(self, batch: dict[str, Tensor], parts: dict[str, Tensor], norm: Tensor) -> None:
         path = self.folder / f"not_finite.rank{self.processes.rank}.pt"
-        with atomic(path) as temporary:
-            torch.save({"step": self.step, "batch": batch, "model": self.model.state_dict()}, temporary)
+        save_tensors(path, {"step": self.step, "batch": batch, "model": self.model.state_dict()})
         figures = ", ".join(f"{name} {float(value.detach()):g}" for name, value in parts.items())
         raise Refusal(
             f"step {self.step}: {figures}, norm of the gradient {float(norm):g}",
@@ -227,10 +226,9 @@ class Run:
         """Write ``last.pt``; the old one stays until the new one is complete."""
         if self.processes.first:
             state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-            with atomic(self.state_file) as temporary:
-                torch.save(
-                    {**state, "step": self.step, "identity": self.identity, "segments": self.segments}, temporary
-                )
+            save_tensors(
+                self.state_file, {**state, "step": self.step, "identity": self.identity, "segments": self.segments}
+            )
 
     def _log(self, line: dict[str, float], writer: Any) -> None:
         with (self.folder / "log.jsonl").open("a") as file:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from corrbench.errors import Refusal
-from corrbench.files import atomic
+from corrbench.files import save_tensors
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ def content_hash(weights: Weights) -> str:
 
 def save_weights(path: Path, weights: Weights) -> None:
     """Write the file atomically."""
-    with atomic(path) as temporary:
-        torch.save({"state_dict": weights.state_dict, "extra": weights.extra, "meta": weights.meta}, temporary)
+    save_tensors(path, {"state_dict": weights.state_dict, "extra": weights.extra, "meta": weights.meta})
 
 
 def load_weights(path: Path) -> Weights:

@@ -72,7 +72,7 @@ def test_too_little_room_is_noticed_early(videos, tmp_path, monkeypatch):
     from corrbench.datasets import videos as module
 
     monkeypatch.setattr(module, "SAMPLE", 2)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type("U", (), {"free": 10})())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("U", (), {"free": 10})())
     with pytest.raises(Refusal, match="still needed for 4 videos"):
         build_index(videos, "*/*.mp4", "videos", out=tmp_path)
 
