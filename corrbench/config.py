@@ -121,6 +121,13 @@ class Config:
                 self.archives(benchmark["data"])
             self.sequences(benchmark)
 
+    def files_to_place(self) -> list[Path]:
+        """Released files that no program can fetch and that are not there yet: someone must place them."""
+        released = [w for w in self.all_weights() if w.source == "released"]
+        unfetched = [w for w in released if not self.rows.methods.get(w.method, "weights")["released"]["addresses"]]
+        paths = [path for w in unfetched if (path := self.checkpoint_path(w)) is not None]
+        return [path for path in dict.fromkeys(paths) if not path.is_file()]
+
     def sequences(self, benchmark: Mapping[str, Any]) -> list[str]:
         """The sequences that are measured: all, or the subset that the config names, in the order of the split."""
         name = benchmark["name"]

@@ -48,10 +48,11 @@ def _explain(error: Any, where: str) -> Refusal:
     place = f"{where}: " + ".".join(str(p) for p in error.absolute_path) if error.absolute_path else where
     properties = error.schema.get("properties", {}) if isinstance(error.schema, dict) else {}
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        unknown = next(k for k in error.instance if k not in properties)
+        unknown = str(next(k for k in error.instance if k not in properties))
+        groups = [k for k, inner in properties.items() if unknown in inner.get("properties", {})]
         return Refusal(
             f"{place}: unknown key {unknown!r}",
-            expected=nearest(str(unknown), properties),
+            expected=f"did you mean {groups[0]}.{unknown}?" if groups else nearest(unknown, properties),
             do="correct or remove the key",
         )
     if error.validator in ("enum", "const"):

@@ -163,6 +163,8 @@ def main() -> None:
         sys.exit("\n".join([*said[: traces[0]], said[-1]] if traces else said))
     said = done.stdout + done.stderr
     print("\n".join(lines(parse_jobs(said))))
+    if place := re.search(r"^Place by hand first.*(?:\n  \S.*)*", said, re.M):
+        print(f"\n{place[0]}")
     if lost := re.search(r"Rules with missing metadata: (.*)", said):
         print(
             f"\nSnakemake has no record of how some results were made (stages: {lost[1]}), so it cannot tell whether they are stale.\n"

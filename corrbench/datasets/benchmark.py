@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from corrbench.datasets.opening import whole_split
 from corrbench.datasets.otb import present_targets
+from corrbench.datasets.youtube_vos import ANNOTATIONS
 from corrbench.errors import Refusal, nearest
 from corrbench.rows import AllRows
 
@@ -24,7 +25,7 @@ def measured_sequences(row: Mapping[str, Any], subset: Subset, root: Path) -> li
     if subset is None:
         if len(whole) != split_size(row):
             raise Refusal(
-                f"{root}: {len(whole)} videos" if root.is_dir() else f"{root}: no such folder",
+                f"{root}: {len(whole)} videos in {ANNOTATIONS}" if root.is_dir() else f"{root}: no such folder",
                 expected=f"the {split_size(row)} of {row['title']}",
                 do="correct the root or complete the data set (python -m scripts.dataset lists what must lie where), or measure a part of it:"
                 f" `subsets: {{{row['name']}: present}}` in a config, --subset by hand",

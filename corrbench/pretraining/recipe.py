@@ -58,6 +58,12 @@ class Recipe:
         changes = row.get("tiers", {}).get(tier, {})
         merged = merge({k: v for k, v in row.items() if k != "tiers"}, changes)
         validate(merged, "recipe", f"recipe {row['name']}, tier {tier}")
+        if merged["init"] and merged["start"]:
+            raise Refusal(
+                f"recipe {row['name']}, tier {tier}: init: {merged['init']} and start: {merged['start']}",
+                expected="one start: the result of a recipe, or a method's released weights",
+                do="write `init: null` beside `start`, or `start: null` beside `init`",
+            )
         merged = {k: v for k, v in merged.items() if k in {f.name for f in fields(cls)}}
         return cls(**{**merged, "tier": tier})
 

@@ -113,3 +113,15 @@ def test_a_misspelt_tier_key_is_refused():
     row = {**RECIPES.get("crw", "test"), "tiers": {"smoke": {"batchh": 2}}}
     with pytest.raises(Refusal, match="unknown key 'batchh'"):
         Recipe.from_row(row, "smoke")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": 0.1}, "unknown key 'lr'\n.*did you mean optimizer.lr"),
+        ({"init": "liir-a", "start": "imagenet-r50"}, "init: liir-a and start: imagenet-r50\n.*one start"),
+    ],
+)
+def test_what_a_recipe_cannot_mean(change, message):
+    with pytest.raises(Refusal, match=message):
+        Recipe.from_row({**RECIPES.get("crw", "test"), **change}, "paper")

@@ -216,6 +216,21 @@ def test_the_paper_benchmark_plans(tmp_path):
     assert int(counts["propagate"]) == 20 and int(counts["download"]) == int(counts["convert"]) == 13
 
 
+def test_the_plan_names_what_a_person_must_place(tmp_path):
+    def plan():
+        done = subprocess.run(
+            [sys.executable, "-m", "scripts.plan", "--directory", str(tmp_path), "--configfile", "config/mivos.yaml"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout.partition("Place by hand first")[2].split()
+
+    files = [f"results/mivos/downloads/mivos-{s}/propagation_{s}.pth" for s in ("s02", "s012")]
+    assert plan()[-2:] == files
+    (tmp_path / files[0]).parent.mkdir(parents=True)
+    (tmp_path / files[0]).write_bytes(b"placed")
+    assert files[0] not in plan() and files[1] in plan()
+
+
 def test_profiles_have_disjoint_keys():
     """profiles/default is merged over every other profile, so a shared key would silently win."""
     default = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())

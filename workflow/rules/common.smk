@@ -5,6 +5,8 @@ import re
 
 from snakemake.exceptions import WorkflowError
 
+from snakemake.logging import logger
+
 from corrbench.config import Config
 from corrbench.datasets.opening import data_files, is_tracking
 from corrbench.entries import WeightsId
@@ -21,6 +23,12 @@ try:
     CONFIG.check_data()
 except Refusal as refusal:
     raise WorkflowError(f"refused: {refusal}") from None
+
+if workflow.is_main_process and (missing := CONFIG.files_to_place()):
+    paths = "".join(f"\n  {path}" for path in missing)
+    logger.warning(
+        f"Place by hand first, no program can fetch them (the method's row says where they are):{paths}"
+    )
 
 RESULTS = str(CONFIG.results)
 SYNTHETIC = [b["name"] for b in CONFIG.all_benchmarks() if CONFIG.is_generated(b)]
