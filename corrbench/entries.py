@@ -73,6 +73,11 @@ class Entry:
         return None if found is None else found[1] + (f" (seed {found[2]})" if found[2] else "")
 
     @property
+    def trained_here(self) -> bool:
+        """True if a recipe made its weights, or the layer of its probe."""
+        return self.tier is not None or (self.probe is not None and self.probe.head == "trained")
+
+    @property
     def key(self) -> tuple[str, str]:
         """(benchmark, id), unique in a config."""
         return self.benchmark["name"], self.id

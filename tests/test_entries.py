@@ -189,10 +189,22 @@ def test_pretrained_weights_and_the_runs_that_they_need(tmp_path):
     )
 
 
+def test_a_probe_pads_as_its_network_was_trained():
+    boxes = {"benchmarks": ["otb100"], "weights": ["random"], "protocols": ["own"]}
+    data = {"data": {**BASE["data"], "otb100": "/o", "got10k": "/g"}}
+    chosen = config(**data, **run(**boxes, methods=["crw-r18", "vfs-r18"]))
+    assert [e.probe.name for e in chosen.entries] == ["siamfc-r18-reflect", "siamfc-r18"]
+    for method, probe, said in (("crw-r18", "siamfc-r18", "padding zeros.*padding reflect"), ("vfs-r18", "siamfc-r18-reflect", "padding reflect.*padding zeros")):  # fmt: skip
+        with pytest.raises(Refusal, match=said):
+            config(**data, **run(**{**boxes, "methods": [method], "protocols": [probe]}))
+
+
 def test_only_faithful_runs_are_compared_with_papers():
     chosen = config(**run(weights=["paper", "paper-seed2", "short", "smoke"]))
     targets = read_targets(chosen)
     assert [bool(target_of(e, targets, subset=False)) for e in chosen.entries] == [True, True, False, False]
+    assert all(e.trained_here for e in chosen.entries)
+    assert not any(e.trained_here for e in config(**run(weights=["released", "random"])).entries)
 
 
 def test_targets_are_matched_by_method_weights_and_rules():
@@ -208,10 +220,12 @@ def test_targets_are_matched_by_method_weights_and_rules():
     }  # fmt: skip
     assert target_of(chosen.entries[0], targets, subset=True) is None
     crw = found["crw-r18.released.crw"]
-    assert [crw.verdict({"J&F": v}) for v in (67.6, 67.906, 67.0, 66.0)] == [
+    measured = [{"J&F": v} for v in (67.6, 67.906, 67.0, 66.0)]
+    assert [crw.verdict(v, trained_here=False) for v in measured] == ["reproduced", "reproduced", "close", "differs"]
+    assert [crw.verdict(v, trained_here=True) for v in measured] == [
         "reproduced",
         "reproduced",
-        "close",
+        "reproduced",
         "differs",
     ]
 

@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from corrbench.encoders.resnet import BASE_STRIDES, set_stride
+from corrbench.encoders.resnet import BASE_STRIDES, set_padding, set_stride
 from corrbench.encoders.resnet_hr import ResNetHR
 
 STRIDES, DILATIONS = (1, 2, 1, 1), (1, 1, 2, 4)
@@ -30,7 +30,7 @@ class DilatedResNet(nn.Module):
 
     colour = "rgb"
 
-    def __init__(self, arch: str, layer: str) -> None:
+    def __init__(self, arch: str, layer: str, padding: str = "zeros") -> None:
         super().__init__()
         net = getattr(torchvision.models, arch)(weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
@@ -40,6 +40,7 @@ class DilatedResNet(nn.Module):
             set_stride(stage, BASE_STRIDES[i], STRIDES[i])
             dilate(stage, DILATIONS[i])
             self.add_module(name, stage)
+        set_padding(self, padding)
         self.channels = CHANNELS[arch][layer]
         self.requires_grad_(False)
 
@@ -85,8 +86,11 @@ def dilate(stage: nn.Sequential, dilation: int) -> None:
         own = dilation if i else max(dilation // 2, 1)
         conv: nn.Conv2d = block.conv2 if isinstance(block, Bottleneck) else block.conv1  # type: ignore[assignment]
         conv.dilation = conv.padding = (own, own)
+        conv._reversed_padding_repeated_twice = [own] * 4  # what torch pads with when it does not pad with zeros
 
 
-def tracking_backbone(arch: str, layer: str, *, position_map: bool = False) -> DilatedResNet | DilatedResNetHR:
-    """The untrained backbone for `arch` (resnet18, resnet50, resnet18_hr) up to `layer`."""
-    return DilatedResNetHR(position_map=position_map) if arch == "resnet18_hr" else DilatedResNet(arch, layer)
+def tracking_backbone(
+    arch: str, layer: str, *, position_map: bool = False, padding: str = "zeros"
+) -> DilatedResNet | DilatedResNetHR:
+    """The untrained backbone for `arch` (resnet18, resnet50, resnet18_hr) up to `layer`; `padding` is not resnet18_hr's."""
+    return DilatedResNetHR(position_map=position_map) if arch == "resnet18_hr" else DilatedResNet(arch, layer, padding)

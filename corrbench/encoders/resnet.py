@@ -37,10 +37,7 @@ class ResNet(nn.Module):
             stage = getattr(net, f"layer{i}")
             set_stride(stage, BASE_STRIDES[i - 1], strides[i - 1])
             self.layers.add_module(f"layer{i}", stage)
-        if padding == "reflect":
-            for module in self.modules():
-                if isinstance(module, nn.Conv2d) and any(p > 0 for p in module.padding):  # type: ignore[operator]
-                    module.padding_mode = "reflect"
+        set_padding(self, padding)
         self.stride = 4
         for stride in strides[:depth]:
             self.stride *= stride
@@ -67,6 +64,13 @@ def set_stride(stage: nn.Module, base: int, stride: int) -> None:
     for module in stage.modules():
         if isinstance(module, nn.Conv2d) and module.stride == (base, base):
             module.stride = (stride, stride)
+
+
+def set_padding(net: nn.Module, padding: str) -> None:
+    """Pad every convolution of a network by `zeros` or by `reflect`, as CRW trains and is measured."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d) and any(p > 0 for p in module.padding):  # type: ignore[operator]
+            module.padding_mode = padding  # type: ignore[assignment]
 
 
 def random_resnet(arch: str, seed: int) -> dict[str, Tensor]:

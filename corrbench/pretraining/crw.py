@@ -19,7 +19,7 @@ from corrbench.datasets.videos import Index, Reader, Video
 from corrbench.errors import Refusal
 from corrbench.pretraining import augment
 from corrbench.pretraining.method import Method
-from corrbench.pretraining.networks import Trunk
+from corrbench.pretraining.networks import Trunk, kept_statistics
 
 DROPPED = -1e20
 EPS = 1e-20
@@ -42,7 +42,8 @@ class Options:
     edge_dropout: str = "shared"
     """`shared`: an edge dropped forward is dropped backward too (19 % in all); `independent`: 10 % each way."""
     bn_clips: int | None = None
-    """Clips per batch-norm batch within a process; 10 is what each of the author's two GPUs saw. None: all together."""
+    """Clips per batch-norm batch within a process; 10 is what each of the author's two GPUs saw, whose first one's running
+    statistics were kept. None: all together."""
 
     def __post_init__(self) -> None:
         if self.clip < 3:
@@ -110,7 +111,10 @@ class Model(Method):
         batch, frames, count = patches.shape[:3]
         pixels = augment.normalise(patches.flatten(0, 2), augment.CIFAR_MEAN, augment.CIFAR_STD)
         per = (self.options.bn_clips or batch) * frames * count
-        maps = [self.encoder.model(part) for part in pixels.split(per)]  # type: ignore[operator]
+        first, *others = pixels.split(per)
+        maps = [self.encoder.model(first)]  # type: ignore[operator]
+        with kept_statistics(self.encoder):  # the checkpoint has those of the first GPU
+            maps += [self.encoder.model(part) for part in others]  # type: ignore[operator]
         nodes = self.selfsim_fc(torch.cat([m.mean((2, 3)) for m in maps]))
         nodes = nn.functional.normalize(nodes.float(), dim=1)
         return nodes.view(batch, frames, count, -1).permute(0, 3, 1, 2)

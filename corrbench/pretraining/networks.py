@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 import torchvision
 from torch import Tensor, nn
 
-from corrbench.encoders.resnet import BASE_STRIDES, set_stride
+from corrbench.encoders.resnet import BASE_STRIDES, set_padding, set_stride
 
 
 class Trunk(nn.Module):
@@ -24,7 +25,7 @@ class Trunk(nn.Module):
         arch: str,
         *,
         strides: tuple[int, ...] = BASE_STRIDES,
-        padding: Literal["zeros", "reflect"] = "zeros",
+        padding: str = "zeros",
         zero_last: bool = False,
     ) -> None:
         super().__init__()
@@ -35,14 +36,24 @@ class Trunk(nn.Module):
             set_stride(stage, BASE_STRIDES[i], strides[i])
             setattr(self, f"layer{i + 1}", stage)
         self.channels: int = net.fc.in_features  # type: ignore[assignment]
-        if padding != "zeros":
-            for module in self.modules():
-                if isinstance(module, nn.Conv2d) and any(p > 0 for p in module.padding):  # type: ignore[operator]
-                    module.padding_mode = padding
+        set_padding(self, padding)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[operator]
+
+
+@contextmanager
+def kept_statistics(net: nn.Module) -> Iterator[None]:
+    """Batch norm computes with the batch, as in training, and leaves its running statistics alone."""
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 class JointBatchNorm(nn.Module):

@@ -58,7 +58,7 @@ def _row(config: Config, entry: Entry, result: dict[str, Any], targets: list[Tar
         if target is not None:
             row |= {
                 "published": target.score, "delta": row[target.metrics[0]] - target.score,
-                "verdict": target.verdict(row), "target_grade": target.values["grade"],
+                "verdict": target.verdict(row, trained_here=entry.trained_here), "target_grade": target.values["grade"],
             }  # fmt: skip
     return row
 
@@ -87,7 +87,7 @@ def to_markdown(table: pd.DataFrame) -> str:
         "J&F, J and F are means over objects, in percent, as davis2017-evaluation computes them (first and last frame left out).",
         "Rows of different protocol hashes were measured by different rules and are listed apart.",
         "Boxes: precision (centre within 20 px) and success (mean of the overlap curve) as got10k's ExperimentOTB computes them.",
-        "published: the number of the paper or repository (J&F, or success); verdict: reproduced within 0.3, close within 1.0.", "",
+        "published: the number of the paper or repository (J&F, or success); verdict: reproduced within 0.3, close within 1.0; trained here: reproduced within 1.0.", "",
     ]  # fmt: skip
     return "\n".join(out)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from corrbench.datasets.got10k import TrackIndex, TrackReader, epoch_pairs
-from corrbench.encoders.dilated import CHANNELS, tracking_backbone
+from corrbench.encoders.dilated import CHANNELS, DilatedResNet, DilatedResNetHR, tracking_backbone
 from corrbench.errors import Refusal
 from corrbench.pretraining.method import Method
 from corrbench.tracking.crops import Image, centre_of, crop, crop_sides
@@ -41,6 +41,8 @@ class Options:
     """The backbone's last stage."""
     position_map: bool = False
     """LIIR's, for resnet18_hr."""
+    padding: str = "zeros"
+    """What the backbone pads with: `reflect` for networks that were trained so (CRW)."""
     channels: int = 512
     """Of the trained layer; those of the backbone."""
     scale: float = 1e-3
@@ -61,6 +63,12 @@ class Options:
     """Per epoch."""
 
     def __post_init__(self) -> None:
+        if self.padding not in ("zeros", "reflect") or (self.padding == "reflect" and self.arch == "resnet18_hr"):
+            raise Refusal(
+                f"padding: {self.padding} for {self.arch}",
+                expected="zeros, or reflect for resnet18 and resnet50",
+                do="correct the recipe",
+            )
         known = CHANNELS.get(self.arch, {}).get(self.layer)
         if known != self.channels:
             raise Refusal(
@@ -138,7 +146,7 @@ class Model(Method):
     def __init__(self, options: Options) -> None:
         super().__init__()
         self.options = options
-        self.backbone = tracking_backbone(options.arch, options.layer, position_map=options.position_map)
+        self.backbone = backbone_of(options)
         self.head = Head(options.channels, options.scale)
         self.weights_sha256: Tensor
         self.register_buffer("weights_sha256", torch.zeros(64, dtype=torch.uint8))  # travels with the saved state
@@ -176,6 +184,11 @@ class Model(Method):
             "state_dict": {f"head.{k}": v.cpu() for k, v in self.head.state_dict().items()},
             "weights_sha256": bytes(self.weights_sha256.tolist()).decode(),
         }
+
+
+def backbone_of(options: Options) -> DilatedResNet | DilatedResNetHR:
+    """The untrained backbone of a probe."""
+    return tracking_backbone(options.arch, options.layer, position_map=options.position_map, padding=options.padding)
 
 
 def load_backbone(backbone: Any, raw: Mapping[str, Any], options: Options) -> None:

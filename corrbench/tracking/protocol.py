@@ -95,6 +95,8 @@ def own_probe(method: Mapping[str, Any]) -> str:
     if encoder["arch"] == "resnet18_hr":
         return "siamfc-hr-position" if encoder["position_map"] else "siamfc-hr"
     known = {"resnet18": "siamfc-r18", "resnet50": "siamfc-r50", "none": "stay"}
+    if encoder.get("padding") == "reflect":
+        known |= {arch: f"{known[arch]}-reflect" for arch in ("resnet18", "resnet50")}
     if encoder["arch"] not in known:
         raise Refusal(
             f"method {method['name']} on a benchmark of boxes",
@@ -109,11 +111,13 @@ def check_probe(probe: Probe, method: Mapping[str, Any], source: str, place: str
     if probe.recipe is None:
         return
     options, encoder = probe.recipe.options, method["encoder"]
-    own = (encoder["arch"], encoder.get("position_map", False))
-    wanted = (options.get("arch", "resnet18"), options.get("position_map", False))
+    own = (encoder["arch"], encoder.get("position_map", False), encoder.get("padding", "zeros"))
+    wanted = (options.get("arch", "resnet18"), options.get("position_map", False), options.get("padding", "zeros"))
     if own[0] != "none" and own != wanted:
+        padded = own[2] != wanted[2]
         raise Refusal(
-            f"{place}: probe {probe.name} (for {wanted[0]}) with {method['name']}, a {own[0]}",
+            f"{place}: probe {probe.name} (for {wanted[0]}{', padding ' + wanted[2] if padded else ''}) with {method['name']},"
+            f" a {own[0]}{', padding ' + own[2] if padded else ''}",
             expected=own_probe(method),
             do="correct the run; `own` is the probe of the method's network",
         )

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from corrbench.datasets.boxes import write_boxes, write_times
 from corrbench.datasets.got10k import read_rgb
 from corrbench.datasets.otb import Otb, Track
-from corrbench.encoders.dilated import tracking_backbone
 from corrbench.errors import Refusal
 from corrbench.files import atomic, digest, file_hash, read_json, write_json
 from corrbench.machine import peak_memory_mb
@@ -26,7 +25,7 @@ from corrbench.parallel import parallel_map
 from corrbench.pretraining.recipe import options_of
 from corrbench.progress import Progress
 from corrbench.tracking.crops import Image
-from corrbench.tracking.probe import Options, load_backbone
+from corrbench.tracking.probe import Options, backbone_of, load_backbone
 from corrbench.tracking.protocol import Figures
 from corrbench.tracking.siamfc import Network, Target, load_head
 from corrbench.weights.canonical import load_weights
@@ -68,7 +67,7 @@ class Parts:
     def network(self, device: torch.device) -> Network:
         """Load everything. Raises Refusal for weights or a layer that do not belong together."""
         options, weights = self.options(), load_weights(self.weights)
-        backbone = tracking_backbone(options.arch, options.layer, position_map=options.position_map)
+        backbone = backbone_of(options)
         load_backbone(
             backbone, {"state_dict": weights.state_dict, "extra": weights.extra, "meta": weights.meta}, options
         )

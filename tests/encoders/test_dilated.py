@@ -38,6 +38,19 @@ def test_basic_blocks_dilate_their_first_convolution_only():
     assert net.layer4[0].downsample[0].stride == (1, 1)
 
 
+def test_padding_is_that_of_training():
+    state, _ = random_tensors({"arch": "resnet18"}, 0)
+    x = torch.randn(1, 3, 120, 120, generator=torch.Generator().manual_seed(0))
+    maps = {}
+    for padding in ("zeros", "reflect"):
+        net = tracking_backbone("resnet18", "layer4", padding=padding).eval()
+        net.load_weights(state, {})
+        maps[padding] = net(x)
+    wide = torch.nn.functional.pad(x, (3, 3, 3, 3), mode="reflect")
+    assert torch.equal(net.conv1(x), torch.nn.functional.conv2d(wide, net.conv1.weight, stride=2))
+    assert not torch.allclose(maps["zeros"], maps["reflect"])
+
+
 def test_layer3_leaves_layer4_out_and_everything_else_is_strict():
     state, extra = random_tensors({"arch": "resnet18"}, 0)
     tracking_backbone("resnet18", "layer3").load_weights(state, extra)

@@ -89,6 +89,16 @@ def test_batch_norm_sees_what_one_gpu_of_the_author_saw():
     assert not torch.allclose(together.nodes(patches), one, atol=1e-3)
 
 
+def test_running_statistics_are_those_of_the_first_gpu():
+    patches = torch.randint(0, 255, (2, 3, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    both, first = Model(Options(bn_clips=1)), Model(Options(bn_clips=1))
+    first.load_state_dict(both.state_dict())
+    both.nodes(patches), first.nodes(patches[:1])
+    assert both.state_dict()["encoder.model.bn1.num_batches_tracked"] == 1
+    assert all(torch.equal(v, first.state_dict()[k]) for k, v in both.state_dict().items())
+
+
 def test_clips_at_eight_frames_a_second():
     source = Source(Options())
     video = Video("v", 300, 30.0, 340, 256)

@@ -52,6 +52,20 @@ def test_paper_table_has_every_published_row(config, table):
     assert "| CRW R18 |" in paper_markdown("davis2017-val", papers["davis2017-val"])
 
 
+def test_paper_table_shows_released_and_trained_weights():
+    config = Config({
+        "data": {"davis2017": "/d", "kinetics400": "/k"},
+        "runs": [{"methods": ["crw-r18"], "weights": ["paper", "released", "paper-seed1"], "benchmarks": ["davis2017-val"]}],
+    })  # fmt: skip
+    measured = [
+        {"benchmark": "davis2017-val", "entry": e.id, "J&F": j, "J-mean": j, "F-mean": j, "delta": 0.0, "verdict": "close"}
+        for e, j in zip(config.entries, (66.9, 67.6, 67.0), strict=True)
+    ]  # fmt: skip
+    frame = paper_tables(config, pd.DataFrame(measured))["davis2017-val"]
+    rows = frame[frame["row"] == "CRW R18"]
+    assert list(rows["J&F reproduced"]) == [67.6, 66.9, 67.0], "the authors' weights first"
+
+
 def test_protocols_are_listed_apart_and_ranked_within(table):
     text = to_markdown(table)
     assert text.count("## davis2017-val, protocol") == 2

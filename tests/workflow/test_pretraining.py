@@ -62,7 +62,7 @@ CHANGES = [
     ("the code of a method that no run uses", "corrbench/pretraining/fc.py", "1e-6", "1e-7", {}),
     ("a comment in the loop", "corrbench/pretraining/loop.py", "# buffers stay", "# The buffers stay", {}),
     ("the code of the loop", "corrbench/pretraining/schedule.py", "return 1.0", "return 1.00001", {"pretrain": 3, **BOTH}),
-    ("the code of the frames", "corrbench/datasets/videos.py", "cv2.IMWRITE_JPEG_QUALITY, 95", "cv2.IMWRITE_JPEG_QUALITY, 96", {"frames": 1, "pretrain": 3, **BOTH}),
+    ("the code of the frames", "corrbench/datasets/videos.py", "cv2.INTER_AREA", "cv2.INTER_LINEAR", {"frames": 1, "pretrain": 3, **BOTH}),
 ]  # fmt: skip
 
 
