@@ -175,7 +175,8 @@ class Model(Method):
         o = self.options
         labels = response_labels(responses.shape[-1], radius=o.radius, stride=o.stride).to(responses.device)
         loss = focal_loss(responses, labels, gamma=o.gamma)
-        on, off = responses.detach()[:, labels == 1].mean(), responses.detach()[:, labels == 0].mean()
+        mean = responses.detach().mean(0)
+        on, off = ((mean * here).sum() / here.sum() for here in (labels == 1, labels == 0))
         return {"loss": loss, "on_target": on, "off_target": off}
 
     def checkpoint(self) -> dict[str, Any]:
