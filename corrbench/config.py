@@ -123,10 +123,14 @@ class Config:
 
     def files_to_place(self) -> list[Path]:
         """Released files that no program can fetch and that are not there yet: someone must place them."""
-        released = [w for w in self.all_weights() if w.source == "released"]
-        unfetched = [w for w in released if not self.rows.methods.get(w.method, "weights")["released"]["addresses"]]
-        paths = [path for w in unfetched if (path := self.checkpoint_path(w)) is not None]
-        return [path for path in dict.fromkeys(paths) if not path.is_file()]
+        starts = [WeightsId(recipe.start, "released") for recipe in self.all_recipes() if recipe.start]
+        paths = []
+        for weights in dict.fromkeys([*self.all_weights(), *starts]):
+            path, converted = self.checkpoint_path(weights), self.results / "weights" / weights.path / "weights.pt"
+            if weights.source == "released" and path is not None and not path.is_file() and not converted.is_file():
+                row = self.rows.methods.get(weights.method, "weights")
+                paths += [] if row["released"]["addresses"] else [path]
+        return paths
 
     def sequences(self, benchmark: Mapping[str, Any]) -> list[str]:
         """The sequences that are measured: all, or the subset that the config names, in the order of the split."""

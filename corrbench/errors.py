@@ -8,6 +8,9 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
+UNSAID = 74
+"""Exit status (sysexits' EX_IOERR) of a program that could not even write why it stopped."""
+
 
 class Refusal(Exception):
     """Something that must not be scored. The message says what was found, what was expected and what to do."""
@@ -48,7 +51,10 @@ def run_program(main: Callable[[], None]) -> NoReturn:
         main()
         sys.stdout.flush()
     except Refusal as refusal:
-        print(f"refused: {refusal}", file=sys.stderr)
+        try:
+            print(f"refused: {refusal}", file=sys.stderr, flush=True)
+        except OSError:  # the log lies on the disk that is full: only the status is left to say so
+            os._exit(UNSAID)
         sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's own flush fails at exit

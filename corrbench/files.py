@@ -7,15 +7,13 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from corrbench.errors import DiskFull
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @contextmanager
@@ -26,15 +24,15 @@ def atomic(path: Path | str) -> Iterator[Path]:
     Raises DiskFull.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # the process id keeps two jobs apart; the suffix stays last because writers choose the format by it
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         with full_disk_refused(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-        if temporary.is_dir() and path.is_dir():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+            if temporary.is_dir() and path.is_dir():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -45,6 +43,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
 @contextmanager
 def full_disk_refused(path: Path) -> Iterator[None]:
     """Turn a write of the block that found no room into DiskFull for `path`, also where a library put its own words over it."""
+    before = sys.exc_info()[1]  # what was being handled already is no cause
     try:
         yield
     except DiskFull:
@@ -52,7 +51,8 @@ def full_disk_refused(path: Path) -> Iterator[None]:
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None and getattr(cause, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
-            cause = cause.__cause__ or cause.__context__
+            cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+            cause = None if cause is before else cause
         if cause is None:
             raise
         raise DiskFull(
@@ -75,13 +75,6 @@ def save_tensors(path: Path, value: Any) -> None:
 
     with atomic(path) as temporary, temporary.open("wb") as file:
         torch.save(value, file)
-
-
-def write_image(path: Path, image: NDArray[Any]) -> None:
-    """Write a picture (BGR or grey) in the format of the name's end. ``cv2.imwrite`` can leave a cut file and say that all is well."""
-    import cv2
-
-    path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
 
 
 def canonical_json(value: Any) -> str:

@@ -60,7 +60,8 @@ class Grid:
         rules: Protocol | Probe | MaskPropagation
         if is_tracking(measured):
             name = own_probe(row) if protocol == "own" else protocol
-            rules = Probe.from_row(self.rows.probes.get(name, f"{place}.protocols (on {benchmark})"), self.rows.recipes)
+            probe = Probe.from_row(self.rows.probes.get(name, f"{place}.protocols (on {benchmark})"), self.rows.recipes)
+            rules = probe.for_encoder(encoder)
             check_probe(rules, row, source, place)
         else:
             name = row["protocol"] if protocol == "own" else protocol

@@ -52,7 +52,9 @@ def _explain(error: Any, where: str) -> Refusal:
         groups = [k for k, inner in properties.items() if unknown in inner.get("properties", {})]
         return Refusal(
             f"{place}: unknown key {unknown!r}",
-            expected=f"did you mean {groups[0]}.{unknown}?" if groups else nearest(unknown, properties),
+            expected=f"did you mean {' or '.join(f'{g}.{unknown}' for g in groups)}?"
+            if groups
+            else nearest(unknown, properties),
             do="correct or remove the key",
         )
     if error.validator in ("enum", "const"):

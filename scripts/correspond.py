@@ -12,7 +12,8 @@ import numpy as np
 
 from corrbench.datasets.davis import read_annotation, read_image
 from corrbench.errors import Refusal, run_program
-from corrbench.files import atomic, write_image
+from corrbench.files import atomic
+from corrbench.images import write_image
 from corrbench.machine import pick_device
 from corrbench.segmentation.correspond import encode, mask_values, picture, point_values, transfer
 from corrbench.weights.canonical import load_weights

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from corrbench.datasets.davis import open_davis
 from corrbench.errors import run_program
-from corrbench.files import atomic, read_json, write_image
+from corrbench.files import atomic, read_json
+from corrbench.images import write_image
 from corrbench.report.overlays import sheet
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from corrbench.datasets.otb import open_otb
 from corrbench.errors import run_program
-from corrbench.files import atomic, read_json, write_image
+from corrbench.files import atomic, read_json
+from corrbench.images import write_image
 from corrbench.report.boxes import box_sheet, curve_figure
 from corrbench.report.plots import save
 

@@ -9,7 +9,7 @@ from corrbench.datasets.opening import is_tracking
 from corrbench.datasets.synthetic import write_clips, write_davis, write_videos
 from corrbench.datasets.synthetic_tracks import write_got10k, write_otb
 from corrbench.errors import Refusal, run_program
-from corrbench.files import atomic
+from corrbench.files import atomic, full_disk_refused
 from corrbench.rows import AllRows
 
 
@@ -42,10 +42,11 @@ def main() -> None:
         )
     if args.out.exists():
         shutil.rmtree(args.out)
-    if is_tracking(row):
-        write_otb(args.out, row["sequences"], **row["generate"])
-    else:
-        write_davis(args.out, row["sequences"], split=row["split"], **row["generate"])
+    with full_disk_refused(args.out):
+        if is_tracking(row):
+            write_otb(args.out, row["sequences"], **row["generate"])
+        else:
+            write_davis(args.out, row["sequences"], split=row["split"], **row["generate"])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from conftest import ROOT
 from corrbench.config import Config
 from corrbench.errors import Refusal, nearest
 from corrbench.pretraining.recipe import Recipe, check_options
-from corrbench.report.targets import read_targets, target_of
+from corrbench.report.targets import BAND, TRAINED_BAND, band_of, read_targets, target_of
 from corrbench.rows import AllRows, merge, read_yaml
 
 BASE = {
@@ -193,18 +193,18 @@ def test_a_probe_pads_as_its_network_was_trained():
     boxes = {"benchmarks": ["otb100"], "weights": ["random"], "protocols": ["own"]}
     data = {"data": {**BASE["data"], "otb100": "/o", "got10k": "/g"}}
     chosen = config(**data, **run(**boxes, methods=["crw-r18", "vfs-r18"]))
-    assert [e.probe.name for e in chosen.entries] == ["siamfc-r18-reflect", "siamfc-r18"]
-    for method, probe, said in (("crw-r18", "siamfc-r18", "padding zeros.*padding reflect"), ("vfs-r18", "siamfc-r18-reflect", "padding reflect.*padding zeros")):  # fmt: skip
-        with pytest.raises(Refusal, match=said):
-            config(**data, **run(**{**boxes, "methods": [method], "protocols": [probe]}))
+    crw, vfs = (e.probe for e in chosen.entries)
+    assert crw.name == vfs.name == "siamfc-r18" and crw.hash != vfs.hash
+    assert crw.track_settings()["options"]["padding"] == crw.recipe.settings()["options"]["padding"] == "reflect"
+    assert "padding" not in vfs.track_settings()["options"]
 
 
 def test_only_faithful_runs_are_compared_with_papers():
     chosen = config(**run(weights=["paper", "paper-seed2", "short", "smoke"]))
     targets = read_targets(chosen)
     assert [bool(target_of(e, targets, subset=False)) for e in chosen.entries] == [True, True, False, False]
-    assert all(e.trained_here for e in chosen.entries)
-    assert not any(e.trained_here for e in config(**run(weights=["released", "random"])).entries)
+    assert all(band_of(e) == TRAINED_BAND for e in chosen.entries)
+    assert all(band_of(e) == BAND for e in config(**run(weights=["released", "random"])).entries)
 
 
 def test_targets_are_matched_by_method_weights_and_rules():
@@ -221,8 +221,8 @@ def test_targets_are_matched_by_method_weights_and_rules():
     assert target_of(chosen.entries[0], targets, subset=True) is None
     crw = found["crw-r18.released.crw"]
     measured = [{"J&F": v} for v in (67.6, 67.906, 67.0, 66.0)]
-    assert [crw.verdict(v, trained_here=False) for v in measured] == ["reproduced", "reproduced", "close", "differs"]
-    assert [crw.verdict(v, trained_here=True) for v in measured] == [
+    assert [crw.verdict(v, BAND) for v in measured] == ["reproduced", "reproduced", "close", "differs"]
+    assert [crw.verdict(v, TRAINED_BAND) for v in measured] == [
         "reproduced",
         "reproduced",
         "reproduced",

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrbench.datasets.palette import save_mask
-from corrbench.files import write_image
+from corrbench.errors import Refusal
+from corrbench.images import write_image
 from corrbench.progress import Progress
 
 Frame = NDArray[np.uint8]
@@ -113,6 +114,13 @@ def write_videos(
             ):
                 writer.write(image)
             writer.release()
+            written = int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT))
+            if written != frames:  # OpenCV says nothing
+                raise Refusal(
+                    f"{path}: {max(written, 0)} of {frames} frames were written",
+                    expected="the whole video",
+                    do="see whether the disk is full",
+                )
             bar.advance(note=path.name)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from corrbench.datasets.boxes import Boxes
 from corrbench.datasets.synthetic import Frame, sequence_frames
-from corrbench.files import write_image
+from corrbench.images import write_image
 from corrbench.progress import Progress
 
 

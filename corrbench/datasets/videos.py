@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from corrbench.datasets.index import Table
 from corrbench.errors import DiskFull, Refusal, few
-from corrbench.files import atomic, check_room, read_json, write_image, write_json
+from corrbench.files import atomic, check_room, read_json, write_json
+from corrbench.images import write_image
 from corrbench.progress import Progress
 
 Frame = NDArray[Any]

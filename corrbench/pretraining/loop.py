@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from corrbench.errors import Refusal
-from corrbench.files import atomic, digest, save_tensors
+from corrbench.errors import DiskFull, Refusal
+from corrbench.files import atomic, digest, full_disk_refused, save_tensors
 from corrbench.pretraining.method import Method
 from corrbench.pretraining.networks import join_batchnorm
 from corrbench.pretraining.order import STEP, STOP_SIGNALS, DataReader, Order, StepData, Steps, loader, stream
@@ -206,12 +206,16 @@ class Run:
 
     def _give_up(self, batch: dict[str, Tensor], parts: dict[str, Tensor], norm: Tensor) -> None:
         path = self.folder / f"not_finite.rank{self.processes.rank}.pt"
-        save_tensors(path, {"step": self.step, "batch": batch, "model": self.model.state_dict()})
+        try:
+            save_tensors(path, {"step": self.step, "batch": batch, "model": self.model.state_dict()})
+            do = f"look at the batch in {path}; a smaller learning rate or precision float32 may help"
+        except DiskFull:
+            do = "make room so that the batch can be saved; a smaller learning rate or precision float32 may help"
         figures = ", ".join(f"{name} {float(value.detach()):g}" for name, value in parts.items())
         raise Refusal(
             f"step {self.step}: {figures}, norm of the gradient {float(norm):g}",
             expected="finite figures",
-            do=f"look at the batch in {path}; a smaller learning rate or precision float32 may help",
+            do=do,
         )
 
     def end(self) -> None:
@@ -231,7 +235,8 @@ class Run:
             )
 
     def _log(self, line: dict[str, float], writer: Any) -> None:
-        with (self.folder / "log.jsonl").open("a") as file:
+        path = self.folder / "log.jsonl"
+        with full_disk_refused(path), path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         if writer is not None:
             for name, value in line.items():

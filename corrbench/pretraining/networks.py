@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 import torchvision
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from corrbench.encoders.resnet import BASE_STRIDES, set_padding, set_stride
 
@@ -46,7 +47,7 @@ class Trunk(nn.Module):
 @contextmanager
 def kept_statistics(net: nn.Module) -> Iterator[None]:
     """Batch norm computes with the batch, as in training, and leaves its running statistics alone."""
-    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    norms = [m for m in net.modules() if isinstance(m, _BatchNorm | JointBatchNorm)]
     for norm in norms:
         norm.track_running_stats = False
     try:
@@ -69,6 +70,7 @@ class JointBatchNorm(nn.Module):
     def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         super().__init__()
         self.weight, self.bias, self.eps, self.momentum = norm.weight, norm.bias, norm.eps, norm.momentum
+        self.track_running_stats = True
         self.register_buffer("running_mean", norm.running_mean)
         self.register_buffer("running_var", norm.running_var)
         self.register_buffer("num_batches_tracked", norm.num_batches_tracked)
@@ -85,11 +87,12 @@ class JointBatchNorm(nn.Module):
         mean = _sum_over_processes(x.sum(axes)) / count
         centred = x - mean.view(shape)
         var = _sum_over_processes((centred * centred).sum(axes)) / count
-        with torch.no_grad():
-            assert self.momentum is not None
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(var * count / (count - 1), self.momentum)
+        if self.track_running_stats:
+            with torch.no_grad():
+                assert self.momentum is not None
+                self.num_batches_tracked += 1
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(var * count / (count - 1), self.momentum)
         return centred * (torch.rsqrt(var + self.eps) * self.weight).view(shape) + self.bias.view(shape)
 
 

@@ -46,7 +46,7 @@ def leaderboard(table: pd.DataFrame, benchmark: str) -> Figure:
             axes.barh(y, row[metric], height=0.72, color=COLOURS[i % len(COLOURS)], alpha=0.8)
             axes.text(row[metric] + 0.6, y, f"{row[metric]:.1f}", va="center", fontsize=8)
             if pd.notna(row["published"]):
-                near, far = BAND
+                near, far = row["band"], BAND[1]
                 axes.barh(y, 2 * far, left=row["published"] - far, height=0.9, color="0.75", alpha=0.6, zorder=0)
                 axes.barh(y, 2 * near, left=row["published"] - near, height=0.9, color="0.45", alpha=0.5, zorder=0)
                 axes.plot(row["published"], y, "D", color="black", markersize=4)
@@ -60,7 +60,7 @@ def leaderboard(table: pd.DataFrame, benchmark: str) -> Figure:
     axes.set_xlabel(f"{metric} (%), higher is better; ranked only within one protocol")
     axes.set_title(
         f"{benchmark}: {metric}"
-        + (" (diamond: published, bands 0.3 and 1.0)" if table["published"].notna().any() else "")
+        + (" (diamond: published; dark band: reproduced, light: close)" if table["published"].notna().any() else "")
     )
     return figure
 

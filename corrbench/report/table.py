@@ -9,12 +9,12 @@ import pandas as pd
 
 from corrbench.config import Config
 from corrbench.entries import Entry
-from corrbench.report.targets import Target, main_metric, read_targets, target_of
+from corrbench.report.targets import Target, band_of, main_metric, read_targets, target_of
 
 COLUMNS = (
     "entry", "method", "backbone", "weights", "tier", "benchmark", "protocol", "protocol_hash", "grid",
     "J&F", "J-mean", "J-recall", "J-decay", "F-mean", "F-recall", "F-decay", "precision", "success",
-    "published", "delta", "verdict", "target_grade", "fps", "peak_gpu_mb", "peak_ram_mb", "gpu_seconds",
+    "published", "delta", "verdict", "band", "target_grade", "fps", "peak_gpu_mb", "peak_ram_mb", "gpu_seconds",
     "weights_sha256", "data_fingerprint", "code_version", "torch", "device",
 )  # fmt: skip
 _OFFICIAL = {
@@ -56,9 +56,10 @@ def _row(config: Config, entry: Entry, result: dict[str, Any], targets: list[Tar
         row["code_version"] += f"+{scores['record']['code']}"
         target = target_of(entry, targets, subset=config.is_subset(entry.benchmark))
         if target is not None:
+            band = band_of(entry)
             row |= {
                 "published": target.score, "delta": row[target.metrics[0]] - target.score,
-                "verdict": target.verdict(row, trained_here=entry.trained_here), "target_grade": target.values["grade"],
+                "verdict": target.verdict(row, band), "band": band[0], "target_grade": target.values["grade"],
             }  # fmt: skip
     return row
 

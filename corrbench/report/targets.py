@@ -41,11 +41,16 @@ class Target:
         """Published J&F, or success, in percent."""
         return float(self.values[self.metrics[0]])
 
-    def verdict(self, reproduced: Mapping[str, Any], *, trained_here: bool) -> str:
+    def verdict(self, reproduced: Mapping[str, Any], band: tuple[float, float]) -> str:
         """`reproduced`, `close` or `differs`, from the band; of several metrics the one that is furthest off counts."""
-        near, far = TRAINED_BAND if trained_here else BAND
+        near, far = band
         distance = max(abs(round(reproduced[name] - float(self.values[name]), 6)) for name in self.metrics)
         return "reproduced" if distance <= near else "close" if distance <= far else "differs"
+
+
+def band_of(entry: Entry) -> tuple[float, float]:
+    """The band of an entry."""
+    return TRAINED_BAND if entry.trained_here else BAND
 
 
 def target_files(config: Config) -> list[Path]:

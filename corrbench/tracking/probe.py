@@ -42,7 +42,7 @@ class Options:
     position_map: bool = False
     """LIIR's, for resnet18_hr."""
     padding: str = "zeros"
-    """What the backbone pads with: `reflect` for networks that were trained so (CRW)."""
+    """What the backbone pads with; the workflow gives the method's (`reflect` for CRW)."""
     channels: int = 512
     """Of the trained layer; those of the backbone."""
     scale: float = 1e-3

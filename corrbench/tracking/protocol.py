@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from corrbench.errors import Refusal
@@ -58,6 +58,13 @@ class Probe:
             )
         return cls(row["name"], "siamfc", row["head"], row["seed"], recipe, Figures(**row["tracker"]))
 
+    def for_encoder(self, encoder: Mapping[str, Any]) -> Probe:
+        """The probe of one network: its backbone pads as that network does (reflect for CRW), which is another hash."""
+        if self.recipe is None or encoder.get("padding", "zeros") == "zeros":
+            return self
+        options = {**self.recipe.options, "padding": encoder["padding"]}
+        return replace(self, recipe=replace(self.recipe, options=options))
+
     @property
     def copy(self) -> bool:
         """True if no network takes part."""
@@ -95,8 +102,6 @@ def own_probe(method: Mapping[str, Any]) -> str:
     if encoder["arch"] == "resnet18_hr":
         return "siamfc-hr-position" if encoder["position_map"] else "siamfc-hr"
     known = {"resnet18": "siamfc-r18", "resnet50": "siamfc-r50", "none": "stay"}
-    if encoder.get("padding") == "reflect":
-        known |= {arch: f"{known[arch]}-reflect" for arch in ("resnet18", "resnet50")}
     if encoder["arch"] not in known:
         raise Refusal(
             f"method {method['name']} on a benchmark of boxes",
@@ -111,13 +116,11 @@ def check_probe(probe: Probe, method: Mapping[str, Any], source: str, place: str
     if probe.recipe is None:
         return
     options, encoder = probe.recipe.options, method["encoder"]
-    own = (encoder["arch"], encoder.get("position_map", False), encoder.get("padding", "zeros"))
-    wanted = (options.get("arch", "resnet18"), options.get("position_map", False), options.get("padding", "zeros"))
+    own = (encoder["arch"], encoder.get("position_map", False))
+    wanted = (options.get("arch", "resnet18"), options.get("position_map", False))
     if own[0] != "none" and own != wanted:
-        padded = own[2] != wanted[2]
         raise Refusal(
-            f"{place}: probe {probe.name} (for {wanted[0]}{', padding ' + wanted[2] if padded else ''}) with {method['name']},"
-            f" a {own[0]}{', padding ' + own[2] if padded else ''}",
+            f"{place}: probe {probe.name} (for {wanted[0]}) with {method['name']}, a {own[0]}",
             expected=own_probe(method),
             do="correct the run; `own` is the probe of the method's network",
         )

@@ -117,6 +117,14 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_saved(frames, tmp_path, 
     assert saved["batch"]["views"].shape[0] == 2
 
 
+def test_a_full_disk_does_not_hide_a_loss_that_is_not_finite(frames, small_disk):
+    run = run_here("fc", frames, small_disk)
+    with torch.no_grad():
+        run.model.predictor.linear2.bias.fill_(float("nan"))
+    with pytest.raises(Refusal, match=r"(?s)step 0: loss nan.*make room"):
+        run.train(Pace())
+
+
 def test_before_the_run_its_cost_is_printed(frames, tmp_path):
     done = pretrain("crw", frames, tmp_path, "--cost")
     assert "8 steps of 2 samples" in done.stdout and "s for the 8 steps to go" in done.stdout

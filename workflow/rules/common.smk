@@ -151,7 +151,9 @@ def probe_head(wildcards):
 def recipe_of(wildcards):
     if "probe" in wildcards.keys():
         row = CONFIG.rows.probes.get(wildcards.probe, "target")
-        return Probe.from_row(row, CONFIG.rows.recipes).recipe
+        encoder = CONFIG.rows.methods.get(wildcards.method, "target")["encoder"]
+        probe = Probe.from_row(row, CONFIG.rows.recipes)
+        return probe.for_encoder(encoder).recipe
     return CONFIG.training.recipe(wildcards.recipe, wildcards.tier)
 
 
