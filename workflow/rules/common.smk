@@ -16,7 +16,7 @@ from corrbench.provenance import code_version
 from corrbench.pretraining.recipe import pretrain_code
 from corrbench.report.targets import target_files
 from corrbench.tracking.protocol import Probe
-from corrbench.workflow import content_version, gpu_count
+from corrbench.workflow import content_version, gpu_count, remember_min_job_age
 
 try:
     CONFIG = Config(dict(config))
@@ -40,6 +40,8 @@ SEGMENTED = [e for e in CONFIG.entries if e.segmenter is not None]
 PACKED = [e for e in CONFIG.entries if e.benchmark["scoring"] == "server"]
 # `auto`: on a cluster every job gets a GPU; on one machine, if it has one
 ON_CLUSTER = "CORRBENCH_CLUSTER" in os.environ
+if ON_CLUSTER and workflow.is_main_process:
+    remember_min_job_age()
 AUTO = 1 if ON_CLUSTER else min(gpu_count(), 1)
 GPUS = {"auto": AUTO, "cuda": 1, "cpu": 0}[CONFIG.values["device"]]
 DEVICE = "cuda" if GPUS else "cpu"
