@@ -44,12 +44,14 @@ def leaderboard(table: pd.DataFrame, benchmark: str) -> Figure:
         y += 1
         for row in group.sort_values(metric, ascending=False).to_dict("records"):
             axes.barh(y, row[metric], height=0.72, color=COLOURS[i % len(COLOURS)], alpha=0.8)
-            axes.text(row[metric] + 0.6, y, f"{row[metric]:.1f}", va="center", fontsize=8)
+            end = row[metric]  # of what is drawn: the number stands behind it
             if pd.notna(row["published"]):
                 near, far = row["band"], BAND[1]
+                end = max(end, row["published"] + far)
                 axes.barh(y, 2 * far, left=row["published"] - far, height=0.9, color="0.75", alpha=0.6, zorder=0)
                 axes.barh(y, 2 * near, left=row["published"] - near, height=0.9, color="0.45", alpha=0.5, zorder=0)
                 axes.plot(row["published"], y, "D", color="black", markersize=4)
+            axes.text(end + 0.6, y, f"{row[metric]:.1f}", va="center", fontsize=8)
             ticks.append(y)
             labels.append(short_name(row) if row["weights"] == "none" else f"{short_name(row)} [{row['weights']}]")
             y += 1
