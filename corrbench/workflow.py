@@ -1,5 +1,4 @@
-"""What the workflow asks the library while it plans: versions of files and data by content, the GPUs of this machine,
-patience with a SLURM controller that is away."""
+"""What the workflow asks the library while it plans: versions of files and data by content, the GPUs of this machine."""
 
 from __future__ import annotations
 
@@ -49,23 +48,3 @@ def gpu_count() -> int:
     except (OSError, subprocess.SubprocessError):
         return 0
     return len(answer.stdout.split())
-
-
-def remember_min_job_age() -> None:
-    """Let Snakemake's SLURM plugin keep the last MinJobAge that the controller told it.
-
-    The plugin asks before every round of status queries. Told nothing, because the controller is restarting, it changes from
-    squeue to sacct for that round, which may last an hour (`slurm-status-attempts`): without accounting sacct never answers,
-    and jobs that end meanwhile are forgotten by the controller before squeue is asked again, so that the run hangs.
-    """
-    import snakemake_executor_plugin_slurm as plugin
-
-    ask = plugin.get_min_job_age
-    known = ask()
-
-    def remembered() -> int | None:
-        nonlocal known
-        known = ask() or known
-        return known
-
-    plugin.get_min_job_age = remembered

@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 from snakemake.logging import logger
 
+from corrbench.cluster import remember_min_job_age
 from corrbench.config import Config
 from corrbench.datasets.opening import data_files, is_tracking
 from corrbench.entries import WeightsId
@@ -16,7 +17,7 @@ from corrbench.provenance import code_version
 from corrbench.pretraining.recipe import pretrain_code
 from corrbench.report.targets import target_files
 from corrbench.tracking.protocol import Probe
-from corrbench.workflow import content_version, gpu_count, remember_min_job_age
+from corrbench.workflow import content_version, gpu_count
 
 try:
     CONFIG = Config(dict(config))
