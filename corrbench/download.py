@@ -110,8 +110,9 @@ class _Part:
     def origin(self) -> dict[str, Any]:
         """Address, and the validator (ETag or date) that the server gave for this content."""
         try:
-            return read_json(self.note)
-        except (OSError, ValueError):
+            found = read_json(self.note)
+            return found if isinstance(found, dict) else {}
+        except Refusal:
             return {}
 
     @property

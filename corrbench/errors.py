@@ -1,15 +1,21 @@
-"""The one exception of the library: a refusal that a user can act on."""
+"""The one exception of the library, a refusal that a user can act on, and how a program ends."""
 
 from __future__ import annotations
 
 import difflib
+import errno
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 UNSAID = 74
 """Exit status (sysexits' EX_IOERR) of a program that could not even write why it stopped."""
+UNKNOWN = 70
+"""Exit status (sysexits' EX_SOFTWARE) of a program that met an error which nobody foresaw."""
 
 
 class Refusal(Exception):
@@ -28,6 +34,10 @@ class DiskFull(Refusal):
     """A file found no room: nothing about its content, so nothing that may be skipped."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived. Handled like Ctrl-C."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that looks most like `name`, as a hint: ``did you mean 'crw'?``; else the list of names."""
     known = sorted(known)
@@ -42,21 +52,106 @@ def few(names: Sequence[str], count: int = 5) -> str:
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
-def run_program(main: Callable[[], None]) -> NoReturn:
-    """Run a stage program: a refusal goes to stderr in one block and ends with exit status 1.
+def of_system(error: OSError, path: Path | str | None = None) -> Refusal:
+    """The refusal for an error of the operating system; `path` names the file where the error does not."""
+    place = error.filename if error.filename is not None else path
+    reason = error.strerror or type(error).__name__
+    do = {
+        errno.ENOENT: "correct the path",
+        errno.ENOTDIR: "name a path whose parents are folders",
+        errno.EISDIR: "name a file",
+        errno.EEXIST: "remove what lies there, or name another path",
+        errno.ELOOP: "remove the link that leads back to itself",
+        errno.ENAMETOOLONG: "use shorter names",
+        errno.EMFILE: "raise the limit of open files (ulimit -n)",
+        errno.EROFS: "name a place that can be written",
+        errno.ENOSPC: "free some space, or put `results:` on a larger disk",
+        errno.EDQUOT: "free some space, or put `results:` on a larger disk",
+    }.get(error.errno or 0, "check the permissions of the file and of its folder, or name another path")
+    kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else Refusal
+    return kind(f"{place or 'a file'}: {reason}", expected="a file or folder that this user may use", do=do)
 
-    A reader of stdout that stops early, as ``| head`` does, ends it without a traceback.
+
+def run_program(main: Callable[[], None]) -> NoReturn:
+    """Run a program and end the process: 0 when all is done, else one block on stderr that says why, never a traceback.
+
+    Exit statuses: 1 for a refusal, 130 after SIGINT and 143 after SIGTERM (what is finished is kept), 74 when even the
+    refusal could not be written, 70 for an error that nobody foresaw. With CORRBENCH_DEBUG=1 the traceback comes first.
+    A reader of stdout that stops early, as ``| head`` does, ends the program with status 1.
     """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
-        sys.stdout.flush()
-    except Refusal as refusal:
-        try:
-            print(f"refused: {refusal}", file=sys.stderr, flush=True)
-        except OSError:  # the log lies on the disk that is full: only the status is left to say so
-            os._exit(UNSAID)
-        sys.exit(1)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's own flush fails at exit
         sys.exit(1)
+    except KeyboardInterrupt as stopped:
+        name, status = ("SIGTERM", 143) if isinstance(stopped, Terminated) else ("SIGINT", 130)
+        _say(f"stopped by {name}: what is finished is kept; run the same command again to go on")
+        os._exit(status)  # threads that still work on what is given up would hold a normal exit
+    except Exception as error:
+        if os.environ.get("CORRBENCH_DEBUG"):
+            traceback.print_exc()
+        refusal = explain(error)
+        _say(f"refused: {refusal or _unforeseen(error)}")
+        sys.exit(1 if refusal is not None else UNKNOWN)
     sys.exit(0)
+
+
+def explain(error: BaseException) -> Refusal | None:
+    """An exception as a refusal; None where its cause is unknown."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, OSError):
+        return of_system(error)
+    if isinstance(error, UnicodeError):
+        return Refusal(
+            f"a text that cannot be read or written here: {error}",
+            expected="UTF-8 text",
+            do="save the file as UTF-8; in a terminal set LANG=C.UTF-8",
+        )
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator" in str(error)
+    ):
+        said = " ".join(str(error).split())[:200]
+        return Refusal(
+            f"not enough memory ({said})", expected="room for the work", do="use a machine or a job with more memory"
+        )
+    if type(error).__name__ == "BrokenProcessPool":
+        return Refusal(
+            "a worker process died (killed by the system, mostly for memory)",
+            expected="workers that live until their work is done",
+            do="use fewer --workers, or a machine or a job with more memory",
+        )
+    return None
+
+
+def _unforeseen(error: BaseException) -> Refusal:
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if "corrbench" in f.filename or "scripts" in f.filename
+    ]
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return Refusal(
+        f"an error that nobody foresaw{place}: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+        expected="input of the documented kinds",
+        do="check the files that you named; CORRBENCH_DEBUG=1 shows the traceback for a bug report",
+    )
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except (
+        OSError,
+        AttributeError,
+        ValueError,
+    ):  # the log lies on the disk that is full: only the status is left to say so
+        os._exit(UNSAID)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise Terminated

@@ -1,4 +1,4 @@
-"""Small file helpers that every stage shares: atomic writes, hashes, canonical JSON."""
+"""Small file helpers that every stage shares: atomic writes, hashes, JSON, records that carry their own digest."""
 
 from __future__ import annotations
 
@@ -6,38 +6,76 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from corrbench.errors import DiskFull
+from corrbench.errors import DiskFull, Refusal, of_system
+from corrbench.reading import read_text
+
+SEAL = "record_sha256"
+"""The key of a record under which the digest of all its other keys stands."""
 
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` when the block ends well, remove it otherwise.
 
-    A killed job therefore leaves nothing that looks finished. Works for a file or for a folder that the block makes.
-    Raises DiskFull.
+    A killed job therefore leaves nothing that looks finished. Works for a file or for a folder that the block makes; a
+    folder that is there already is replaced (`outputs.made_folder` first looks at what is in it). What `path` links to is
+    written, so a link to another disk stays one. Raises DiskFull, and Refusal where nothing can be written.
     """
-    path = Path(path)
-    # the process id keeps two jobs apart; the suffix stays last because writers choose the format by it
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    path = linked(Path(path))
+    # process and chance keep two jobs apart, also of two hosts; the suffix stays last because writers choose the format by it
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(3)}.tmp{path.suffix}")
     try:
         with full_disk_refused(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_parents(path)
             yield temporary
-            if temporary.is_dir() and path.is_dir():
-                shutil.rmtree(path)
-            os.replace(temporary, path)
+            _replace(temporary, path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        try:
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
+        except OSError:
+            pass  # what could not be written cannot be removed either; the first error says why
+
+
+def linked(path: Path) -> Path:
+    """Where a path leads that is a link (to a place that need not be there yet); any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def make_parents(path: Path) -> None:
+    """Make the folders above `path`. Raises Refusal that names the one that cannot be made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise of_system(error, path.parent) from error
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    try:
+        if temporary.is_dir() and path.is_dir():
+            # a folder cannot be renamed over one with files: the old one steps aside, so no half of either has the name
+            aside = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(3)}.tmp{path.suffix}")
+            os.replace(path, aside)
+            os.replace(temporary, path)
+            shutil.rmtree(aside, ignore_errors=True)
+            return
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise of_system(OSError(error.errno, error.strerror, str(path))) from error
 
 
 @contextmanager
@@ -50,7 +88,7 @@ def full_disk_refused(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         cause: BaseException | None = error
-        while cause is not None and getattr(cause, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
+        while cause is not None and getattr(cause, "errno", None) not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
             cause = None if cause is before else cause
         if cause is None:
@@ -84,28 +122,99 @@ def canonical_json(value: Any) -> str:
 
 def digest(value: Any, length: int = 12) -> str:
     """First `length` hex digits of the sha256 of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogateescape")).hexdigest()[:length]
 
 
 def file_hash(path: Path | str, algorithm: str = "sha256") -> str:
     """Hex digest of a file. `algorithm` is any of hashlib's, or `git-blob` (what ``git hash-object`` prints)."""
     path = Path(path)
-    if algorithm == "git-blob":
-        hasher = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    else:
-        hasher = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            hasher.update(block)
+    try:
+        if algorithm == "git-blob":
+            hasher = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+        else:
+            hasher = hashlib.new(algorithm, usedforsecurity=False)
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                hasher.update(block)
+    except OSError as error:
+        raise of_system(error, path) from error
     return hasher.hexdigest()
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` as indented JSON, atomically."""
+    """Write `value` as indented JSON, atomically. Raises Refusal for a number that is not finite: no file holds one."""
+    try:
+        text = json.dumps(value, indent=2, sort_keys=False, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise Refusal(
+            f"{path}: would hold a number that is not finite ({error})",
+            expected="finite numbers",
+            do="look at what the stage before it wrote; nothing was written",
+        ) from error
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=False, ensure_ascii=False) + "\n")
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text())
+    """Read a JSON file. Raises Refusal for one that is missing, no file, cut or no JSON."""
+    try:
+        return json.loads(read_text(Path(path)))
+    except (ValueError, RecursionError) as error:
+        raise Refusal(
+            f"{path}: not valid JSON ({error})", expected="a whole JSON file", do="remove it, and make it again"
+        ) from error
+
+
+def write_record(path: Path | str, value: Mapping[str, Any]) -> None:
+    """Write a record as JSON with a digest of its own content, by which `read_record` knows that nothing was altered."""
+    plain = json.loads(json.dumps({k: v for k, v in value.items() if k != SEAL}))
+    write_json(path, {**plain, SEAL: digest(plain, 64)})
+
+
+def read_record(
+    path: Path | str, what: str = "a record", do: str = "remove it, and run the stage that wrote it again"
+) -> dict[str, Any]:
+    """Read what `write_record` wrote. `what` and `do` say, in a refusal, what the file is and how it is made again.
+
+    Raises Refusal for a file that is missing, cut or no JSON, or whose content was altered since.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get(SEAL) != digest({k: v for k, v in value.items() if k != SEAL}, 64):
+        old = isinstance(value, dict) and SEAL not in value
+        raise Refusal(
+            f"{path}: " + ("has no digest of its content" if old else "its content is not what was written"),
+            expected=f"{what} as corrbench wrote it",
+            do=do,
+        )
+    return value
+
+
+def content_digest(value: Any) -> str:
+    """sha256 over nested plain data and tensors: names, types, shapes, bytes. Equal content gives equal digests."""
+    hasher = hashlib.sha256()
+
+    def feed(item: Any) -> None:
+        if hasattr(item, "detach"):
+            tensor = item.detach().cpu().contiguous()
+            hasher.update(f"tensor:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
+            hasher.update(tensor.reshape(-1).view(dtype=_bytes_type()).numpy().tobytes() if tensor.numel() else b"")
+        elif isinstance(item, Mapping):
+            hasher.update(f"map:{len(item)}\n".encode())
+            for key in sorted(item, key=repr):
+                hasher.update(f"{key!r}\n".encode())
+                feed(item[key])
+        elif isinstance(item, (list, tuple)):
+            hasher.update(f"list:{len(item)}\n".encode())
+            for inner in item:
+                feed(inner)
+        else:
+            hasher.update(f"{type(item).__name__}:{item!r}\n".encode())
+
+    feed(value)
+    return hasher.hexdigest()
+
+
+def _bytes_type() -> Any:
+    import torch
+
+    return torch.uint8

@@ -1,11 +1,12 @@
-"""One process per core for work that is independent per sequence."""
+"""One process per core for work that is independent per sequence, and threads that give up when the work is given up."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import TypeVar
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -16,15 +17,45 @@ def parallel_map(
 ) -> Iterator[Result]:
     """Results in the order of `items`, or not `ordered` as they come; an error in a worker is raised here. One worker means this process.
 
-    Workers are started afresh, not forked: a fork of a process whose libraries run threads can hang.
+    Workers are started afresh, not forked: a fork of a process whose libraries run threads can hang. When the caller stops
+    (an error, Ctrl-C), what waits is canceled and the workers are ended at once.
     """
     items = list(items)
     workers = min(workers, len(items))
     if workers <= 1:
         yield from map(function, items)
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_signals_to_parent
+    )
+    try:
         if ordered:
             yield from pool.map(function, items)
         else:
             yield from (future.result() for future in as_completed([pool.submit(function, item) for item in items]))
+    except BaseException:
+        processes: Any = list((pool._processes or {}).values())  # no public way to end them before Python 3.14
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        raise
+    pool.shutdown()
+
+
+def _leave_signals_to_parent() -> None:
+    """Ctrl-C reaches every process of a terminal: the parent answers, and ends its workers."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def threads(count: int, **options: Any) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads; when the block ends by an error or a signal, what waits in it is canceled and not waited for."""
+    pool = ThreadPoolExecutor(count, **options)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()

@@ -16,7 +16,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 NEUTRAL = frozenset(
     f"corrbench/{name}.py"
-    for name in ("errors", "files", "progress", "provenance", "rows", "pretraining/cost", "pretraining/curves")
+    for name in (
+        "errors",
+        "files",
+        "outputs",
+        "progress",
+        "provenance",
+        "rows",
+        "pretraining/cost",
+        "pretraining/curves",
+    )
 )
 """Modules that no number passes through: they talk to people, draw, write what they are given, or read settings that are
 compared themselves."""

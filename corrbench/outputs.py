@@ -1,0 +1,164 @@
+"""What a program writes: one run at a time on an output, and folders that are replaced only where an earlier run made them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import platform
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from corrbench.errors import Refusal, few, of_system
+from corrbench.files import atomic, linked, make_parents, read_record, write_record
+from corrbench.reading import is_litter
+
+MANIFEST = ".made.json"
+"""In a folder that corrbench made: what it is, and the names of all its files."""
+TEMPORARY = re.compile(r"\..+\.\d+(-[0-9a-f]+)?\.tmp(\.\w+)*$")
+"""Names that `atomic` gives while something is written."""
+WAIT = "CORRBENCH_WAIT"
+"""Environment variable: seconds that a program waits for another run on its output before it refuses (the workflow sets
+it, so that a job waits for one that a killed Snakemake left behind)."""
+
+
+@contextmanager
+def claim(path: Path) -> Iterator[None]:
+    """Hold an output (a file, or a folder by its name) against other runs while the block lasts.
+
+    The lock lies beside it as ``.<name>.lock`` and is the kernel's: it is gone with the process that holds it, however that
+    ends. Temporaries of `path` that a killed run left are removed. Raises Refusal that names the process that is at work.
+    """
+    path = linked(path)
+    make_parents(path)
+    lock = path.with_name(f".{path.name}.lock")
+    until = time.monotonic() + float(os.environ.get(WAIT) or 0)
+    handle = _lock(lock, path, until)
+    try:
+        remove_temporaries(path.parent, path.stem, path.suffix)
+        yield
+    finally:
+        if handle is not None:
+            lock.unlink(missing_ok=True)  # while it is held: nobody can have taken this file since
+            os.close(handle)
+
+
+def _lock(lock: Path, path: Path, until: float) -> int | None:
+    """An exclusive lock on the file; None on a file system that has no locks."""
+    while True:
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise of_system(error, lock) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
+            os.close(handle)
+            if time.monotonic() < until:
+                time.sleep(0.2)
+                continue
+            raise Refusal(
+                f"{path}: another run is writing it ({holder or 'it has just started'})",
+                expected="one run at a time on an output",
+                do="wait until it has finished, or name another output",
+            ) from None
+        except OSError as error:
+            os.close(handle)
+            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                return None
+            raise of_system(error, lock) from error
+        try:
+            current = os.stat(lock).st_ino == os.fstat(handle).st_ino
+        except FileNotFoundError:
+            current = False
+        if current:  # else its last holder has just removed it
+            try:
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+            except OSError:
+                pass  # a full disk: the lock itself holds without the words
+            return handle
+        os.close(handle)
+
+
+def remove_temporaries(folder: Path, stem: str | None = None, suffix: str | None = None) -> None:
+    """Remove what killed runs left half written in a folder that this run has claimed; with `stem` and `suffix` of one output only."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        named = stem is None or (path.name.startswith(f".{stem}.") and path.suffix == (suffix or ".tmp"))
+        if named and TEMPORARY.match(path.name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def made_folder(path: Path, kind: str) -> Iterator[Path]:
+    """A folder that appears when the block has filled it, in place of one of the same kind that an earlier run made.
+
+    Gives the temporary folder. Into a folder with files that corrbench did not write it refuses to write, before anything
+    is made or removed: see `refuse_foreign`. Raises Refusal, also while another run writes the same folder.
+    """
+    path = linked(path)
+    with claim(path):
+        refuse_foreign(path, kind)
+        with atomic(path) as temporary:
+            temporary.mkdir(parents=True)
+            yield temporary
+            write_manifest(temporary, kind)
+
+
+def write_manifest(folder: Path, kind: str) -> None:
+    """Note the names of all files of a folder that is complete, so that a later run knows them as ours."""
+    write_record(folder / MANIFEST, {"made": kind, "files": sorted(_files(folder))})
+
+
+def _files(folder: Path) -> list[str]:
+    """Files and empty folders below a folder, as relative paths; the manifest and litter of the system left out."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        inside = Path(place).relative_to(folder)
+        found += [(inside / name).as_posix() for name in files if name != MANIFEST and not is_litter(name)]
+        found += [(inside / name).as_posix() for name in folders if not any(os.scandir(Path(place) / name))]
+    return found
+
+
+def refuse_foreign(path: Path, kind: str) -> None:
+    """Raise Refusal when a folder that is to be replaced holds anything that corrbench did not put there.
+
+    A folder that is missing or empty may be filled; one with a manifest may be replaced if it holds nothing else than
+    what the manifest lists.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise Refusal(f"{path}: a file", expected="a folder, or nothing", do="remove it, or name another folder")
+    try:
+        there = _files(path)
+        if not there and not (path / MANIFEST).exists():
+            return
+    except OSError as error:
+        raise of_system(error, path) from error
+    try:
+        made = read_record(path / MANIFEST, "a manifest")
+    except Refusal:
+        made = {"made": None, "files": []}
+    foreign = sorted(set(there) - set(made["files"]))
+    if foreign or made["made"] != kind:
+        what = (
+            f"{len(foreign)} files that corrbench did not write ({few(foreign, 3)})"
+            if foreign
+            else f"a {made['made']} folder"
+        )
+        raise Refusal(
+            f"{path}: holds {what}; nothing was changed",
+            expected=f"an empty folder, or a {kind} folder of an earlier run and nothing else",
+            do="name another folder, or move these files elsewhere",
+        )
