@@ -18,7 +18,21 @@ from corrbench.errors import DiskFull, Refusal, of_system
 from corrbench.reading import read_text
 
 SEAL = "record_sha256"
-"""The key of a record under which the digest of all its other keys stands."""
+"""The key of a record under which the digest of its content stands."""
+COSTS = frozenset(
+    (
+        "seconds",
+        "fps",
+        "speed_fps",
+        "gpu_seconds",
+        "peak_ram_mb",
+        "peak_gpu_mb",
+        "waited",
+        "waiting_share",
+        "samples_per_second",
+    )
+)
+"""Keys of a record that say what a run cost. They differ from run to run and are not sealed: equal results have equal digests."""
 
 
 @contextmanager
@@ -165,10 +179,32 @@ def read_json(path: Path | str) -> Any:
         ) from error
 
 
+def settings_of(text: str) -> dict[str, Any]:
+    """The value of a --settings option: JSON, as the workflow gives it. Raises Refusal for anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(f"--settings: not valid JSON ({error})", expected="an object as the workflow gives it") from error
+    if not isinstance(value, dict):
+        raise Refusal(f"--settings: a {type(value).__name__}", expected="an object as the workflow gives it")
+    return value
+
+
 def write_record(path: Path | str, value: Mapping[str, Any]) -> None:
     """Write a record as JSON with a digest of its own content, by which `read_record` knows that nothing was altered."""
-    plain = json.loads(json.dumps({k: v for k, v in value.items() if k != SEAL}))
-    write_json(path, {**plain, SEAL: digest(plain, 64)})
+    write_json(path, {**value, SEAL: seal(value)})
+
+
+def seal(value: Mapping[str, Any]) -> str:
+    """The digest of a record's content: everything but its costs and the digest itself."""
+
+    def without_costs(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {k: without_costs(v) for k, v in item.items() if k not in COSTS}
+        return [without_costs(v) for v in item] if isinstance(item, list) else item
+
+    plain = json.loads(json.dumps(dict(value)))
+    return digest(without_costs({k: v for k, v in plain.items() if k != SEAL}), 64)
 
 
 def read_record(
@@ -179,7 +215,7 @@ def read_record(
     Raises Refusal for a file that is missing, cut or no JSON, or whose content was altered since.
     """
     value = read_json(path)
-    if not isinstance(value, dict) or value.get(SEAL) != digest({k: v for k, v in value.items() if k != SEAL}, 64):
+    if not isinstance(value, dict) or value.get(SEAL) != seal(value):
         old = isinstance(value, dict) and SEAL not in value
         raise Refusal(
             f"{path}: " + ("has no digest of its content" if old else "its content is not what was written"),

@@ -6,53 +6,49 @@ import hashlib
 import io
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
 
 from corrbench.errors import Refusal
 from corrbench.reading import read_bytes
 
 Pixels = NDArray[np.uint8]
 VOID = 255
-Image.MAX_IMAGE_PIXELS = None  # sizes are checked here, before anything is decoded
 MOST_PIXELS = 1 << 27
 """Pixels of the largest picture that is decoded, 134 million; the largest of the data sets, 4K video, has 8.8 million."""
 _ORIENTATION = 274
 """EXIF tag."""
 
 
+Kind = Literal["inputs", "annotations"]
+"""What of a data set a record covers: images and first annotations (what networks read), or annotations (what the metric reads)."""
+
+
 @dataclass(frozen=True)
 class Known:
-    """What the doctor recorded of a data root: sha256 of every file by its path below the root. Empty: nothing is known."""
+    """What the doctor recorded of a data root: sha256 of files by their path below the root. Empty: nothing is known."""
 
     root: Path = Path()
     hashes: Mapping[str, str] = field(default_factory=dict)
+    kind: Kind | None = None
 
     def expected(self, path: Path) -> str | None:
-        """The recorded hash of a file. Raises Refusal for a file that the doctor did not see."""
-        if not self.hashes:
-            return None
-        name = path.relative_to(self.root).as_posix()
-        if name not in self.hashes:
-            raise changed(path, "was not there when the data set was checked")
-        return self.hashes[name]
+        """The recorded hash of a file; None where the record does not cover it."""
+        return self.hashes.get(path.relative_to(self.root).as_posix()) if self.hashes else None
 
-    def check_names(self, folder: Path, names: list[str]) -> None:
-        """Raise Refusal when the files of a folder are not those that the doctor saw there."""
-        if not self.hashes:
+    def check_names(self, folder: Path, names: Sequence[str], kind: Kind) -> None:
+        """Raise Refusal when the files of a folder are not those that the doctor saw there; `kind` of what lies in it."""
+        if not self.hashes or kind != self.kind:
             return
         prefix = folder.relative_to(self.root).as_posix() + "/"
         seen = {n.removeprefix(prefix) for n in self.hashes if n.startswith(prefix)}
-        if seen and (other := sorted(seen ^ set(names))):
-            raise changed(folder / other[0], "added or removed since the data set was checked")
+        if other := sorted(seen ^ set(names)):
+            raise changed(folder / other[0], "was added or removed since the data set was checked")
 
 
 def changed(path: Path, how: str = "is another file than the one that was checked") -> Refusal:
@@ -67,13 +63,13 @@ def changed(path: Path, how: str = "is another file than the one that was checke
 NOTHING_KNOWN = Known()
 
 
-def read_known(path: Path, known: Known = NOTHING_KNOWN) -> bytes:
-    """The bytes of a file of a data set. Raises Refusal when it is not the file that the doctor recorded."""
+def read_known(path: Path, known: Known = NOTHING_KNOWN) -> tuple[bytes, bool]:
+    """The bytes of a file of a data set, and whether the doctor has looked through it. Raises Refusal when it is not the file that the doctor recorded."""
     expected = known.expected(path)
     data = read_bytes(path)
     if expected is not None and hashlib.sha256(data).hexdigest() != expected:
         raise changed(path)
-    return data
+    return data, expected is not None
 
 
 def read_image(path: Path, known: Known = NOTHING_KNOWN) -> Pixels:
@@ -82,14 +78,16 @@ def read_image(path: Path, known: Known = NOTHING_KNOWN) -> Pixels:
     Raises Refusal for a picture that does not decode as a whole (OpenCV fills what is missing with grey), for one with an
     EXIF rotation, and for one that is not what the doctor saw.
     """
-    data = read_known(path, known)
-    if not known.hashes:  # the doctor has looked through what it knows
+    data, checked = read_known(path, known)
+    if not checked:
         check_picture(path, data)
     return decode_image(path, data)
 
 
 def decode_image(path: Path, data: bytes) -> Pixels:
     """The BGR pixels of a picture whose bytes are there already."""
+    import cv2  # here and below: planning reads this module and must not wait for the decoders
+
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error:
@@ -99,9 +97,12 @@ def decode_image(path: Path, data: bytes) -> Pixels:
     return image.astype(np.uint8, copy=False)
 
 
-def check_picture(path: Path, data: bytes, *, rotation: bool = True) -> None:
-    """Raise Refusal for bytes that are no whole picture: cut or damaged JPEG or PNG, absurd sizes, and, with `rotation`, an
+def check_picture(path: Path, data: bytes, *, rotation: bool = True, what: str = "image") -> tuple[int, int]:
+    """Height and width of a picture. Raises Refusal for bytes that are no whole picture: cut or damaged JPEG or PNG, absurd sizes, and, with `rotation`, an
     EXIF orientation, which OpenCV applies and other programs do not."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None  # sizes are checked below, before anything is decoded
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
@@ -109,9 +110,9 @@ def check_picture(path: Path, data: bytes, *, rotation: bool = True) -> None:
             turned = image.getexif().get(_ORIENTATION, 1) if rotation else 1
     except Exception as error:  # bytes that are no picture fail in many ways
         raise Refusal(
-            f"{path}: unreadable image ({' '.join(str(error).split())[:120]})",
+            f"{path}: unreadable {what} ({_why(error, data)})",
             expected="a JPEG or PNG that decodes",
-            do="unpack the archive again",
+            do="unpack the archive, or write the file, again",
         ) from error
     if width * height > MOST_PIXELS:
         raise Refusal(f"{path}: {width}x{height} pixels", expected="a frame of a video", do="unpack the archive again")
@@ -125,9 +126,21 @@ def check_picture(path: Path, data: bytes, *, rotation: bool = True) -> None:
             expected="pictures without one, as the annotations have none",
             do="turn the picture itself and remove the tag (for example: exiftran -ai FILE, or mogrify -auto-orient)",
         )
+    if kind not in ("JPEG", "PNG"):
+        decode_image(path, data)
+    return height, width
+
+
+def _why(error: Exception, data: bytes) -> str:
+    if not data:
+        return "an empty file"
+    said = " ".join(str(error).split())[:120]
+    return f"not a picture; it begins {data[:12]!r}" if "cannot identify" in said else said
 
 
 def _check_jpeg(path: Path, data: bytes) -> None:
+    import simplejpeg
+
     try:
         header = simplejpeg.decode_jpeg_header(data)
         space = "CMYK" if header[2] in ("CMYK", "YCCK") else "GRAY"
@@ -165,20 +178,21 @@ def read_ids(path: Path, known: Known = NOTHING_KNOWN) -> Pixels:
     Raises Refusal for a file that does not decode as a whole, a picture in color, values above 255, and a palette whose
     background is not index 0.
     """
-    data = read_known(path, known)
-    return decode_ids(path, data)
+    return decode_ids(path, read_known(path, known)[0])
 
 
 def decode_ids(path: Path, data: bytes) -> Pixels:
     """The ids of an image whose bytes are there already."""
-    check_picture(path, data, rotation=False)
+    from PIL import Image
+
+    check_picture(path, data, rotation=False, what="mask")
     try:
         with Image.open(io.BytesIO(data)) as image:
             palette = image.getpalette() if image.mode == "P" else None
             ids = np.array(image)
     except Exception as error:
         raise Refusal(
-            f"{path}: unreadable mask ({' '.join(str(error).split())[:120]})",
+            f"{path}: unreadable mask ({_why(error, data)})",
             expected="a PNG that decodes",
             do="unpack the archive, or write the mask, again",
         ) from error
@@ -215,9 +229,22 @@ def _check_palette(path: Path, ids: Pixels, palette: list[int]) -> None:
         )
 
 
+def palette_doubt(path: Path, data: bytes) -> str | None:
+    """What looks odd in the palette of an id image but may be right: an index 0 that is not black."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        palette = image.getpalette() if image.mode == "P" else None
+    if palette and any(palette[:3]):
+        return f"{path.name}: index 0 of its palette is the color {tuple(palette[:3])}; is it the background?"
+    return None
+
+
 def write_image(path: Path, image: NDArray[Any]) -> None:
     """Write a picture (BGR or grey) in the format of the name's end, JPEG with quality 95.
 
     ``cv2.imwrite`` can leave a cut file on a full disk and say that all is well; this raises OSError.
     """
+    import cv2
+
     path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())

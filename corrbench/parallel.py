@@ -29,15 +29,14 @@ def parallel_map(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_signals_to_parent
     )
     try:
-        if ordered:
-            yield from pool.map(function, items)
-        else:
-            yield from (future.result() for future in as_completed([pool.submit(function, item) for item in items]))
+        futures = [pool.submit(function, item) for item in items]
+        yield from (future.result() for future in (futures if ordered else as_completed(futures)))
     except BaseException:
-        processes: Any = list((pool._processes or {}).values())  # no public way to end them before Python 3.14
-        pool.shutdown(wait=False, cancel_futures=True)
+        # no public way before Python 3.14; the pool then fails what waits, so nothing needs to be canceled
+        processes: Any = list((pool._processes or {}).values())
         for process in processes:
             process.terminate()
+        pool.shutdown(wait=False)
         raise
     pool.shutdown()
 

@@ -5,7 +5,6 @@ In the flow:  writes the fingerprint of what propagation or the metric will read
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from corrbench.datasets.opening import is_tracking, is_youtube_vos
 from corrbench.datasets.otb import open_otb
 from corrbench.datasets.youtube_vos import open_youtube_vos
 from corrbench.errors import Refusal, run_program
-from corrbench.files import write_json
+from corrbench.files import settings_of, write_record
+from corrbench.outputs import claim
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     args = parser.parse_args()
 
     if args.settings:
-        settings = json.loads(args.settings)
+        settings = settings_of(args.settings)
     else:
         settings = settings_by_hand(args.benchmark, args.root, subset=args.subset, rows=args.rows)
     row, names = settings["row"], settings["sequences"]
@@ -59,10 +59,9 @@ def main() -> None:
     if args.out:
         counts = {f.name: {"frames": f.frames, "objects": f.objects} for f in diagnosis.findings}
         fingerprint = diagnosis.fingerprint(args.kind)
-        write_json(
-            args.out,
-            {**settings, "kind": args.kind, "fingerprint": fingerprint, "version": args.version, "counts": counts},
-        )
+        record = {**settings, "kind": args.kind, "fingerprint": fingerprint, "version": args.version, "counts": counts}
+        with claim(args.out):
+            write_record(args.out, {**record, "files": diagnosis.files(args.kind)})
 
 
 if __name__ == "__main__":

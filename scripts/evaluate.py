@@ -6,35 +6,19 @@ In the flow it also records where the masks came from. By hand, on any masks:
 
 import argparse
 import os
+import sys
 from pathlib import Path
-from typing import Any
 
 from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.davis import open_davis
-from corrbench.errors import Refusal, run_program
-from corrbench.files import read_json
+from corrbench.errors import Refusal, few, run_program
+from corrbench.files import SEAL, read_record
 from corrbench.metrics.crosscheck import cross_check
 from corrbench.metrics.davis import GLOBAL_COLUMNS, evaluate, global_scores
+from corrbench.metrics.masks import masks_record
 from corrbench.metrics.scores import write_scores
+from corrbench.outputs import claim
 from corrbench.provenance import code_version, libraries
-
-
-def masks_record(masks: Path, propagation: Path | None) -> dict[str, Any] | None:
-    """What the postprocess stage says of these masks; None for masks from elsewhere.
-
-    Raises Refusal when they were decoded from another propagation than the one beside them.
-    """
-    path = masks / "record.json"
-    record = read_json(path) if path.exists() else None
-    if propagation is not None:
-        key = read_json(propagation)["key"]
-        if record is None or record["propagation"] != key:
-            raise Refusal(
-                f"{masks}: masks of another propagation than {propagation}",
-                expected=f"masks decoded from the run with key {key}",
-                do=f"your snakemake command with  --forcerun {masks} --  before the target",
-            )
-    return record
 
 
 def main() -> None:
@@ -54,29 +38,46 @@ def main() -> None:
 
     code = code_version("scripts/evaluate.py")  # of what was loaded, whatever is edited meanwhile
     if args.data:
-        data = read_json(args.data)
+        data = read_record(args.data, "the doctor's record")
     else:
         data = settings_by_hand(args.benchmark, args.root, subset=args.subset, rows=args.rows)
+    if data["row"]["scoring"] == "boxes":
+        raise Refusal(
+            f"{data['label']} is a benchmark of boxes",
+            expected="a benchmark of masks",
+            do="score boxes with python -m scripts.evaluate_boxes --boxes FOLDER",
+        )
     if data["row"]["scoring"] == "server":
         raise Refusal(
             f"{data['label']} has no public annotations",
             expected="a benchmark that is scored here",
             do="upload the zip that the postprocess stage packs",
         )
-    davis = open_davis(args.root, data["row"], data["sequences"])
+    davis = open_davis(args.root, data["row"], data["sequences"], data if args.data else None)
     single = data["row"]["scoring"] == "single-object"
-    scores = evaluate(davis, args.masks, single_object=single, workers=args.workers)
-    if args.cross_check:
-        print(cross_check(davis, args.masks, scores, single_object=single))
-    record = {
-        "benchmark": data["row"]["name"],
-        "label": data["label"],
-        "annotations": data.get("fingerprint"),
-        "masks": masks_record(args.masks, args.propagation),
-        "code": code,
-        "libraries": libraries(),
-    }
-    write_scores(args.out, scores, record)
+    made, known = masks_record(args.masks, args.propagation)
+    with claim(args.out):
+        scores = evaluate(davis, args.masks, single_object=single, workers=args.workers, made=known)
+        if args.cross_check:
+            print(cross_check(davis, args.masks, scores, single_object=single))
+        record = {
+            "benchmark": data["row"]["name"],
+            "label": data["label"],
+            "entry": made["entry"] if made else None,
+            "annotations": data.get("fingerprint"),
+            "masks": None
+            if made is None
+            else {**{k: v for k, v in made.items() if k not in ("files", SEAL)}, "sha256": made[SEAL]},
+            "code": code,
+            "libraries": libraries(),
+        }
+        write_scores(args.out, scores, record)
+    shifted = [n for n in davis.sequences if not (args.masks / n / davis.sequence(n).annotations[0].name).exists()]
+    if shifted:
+        print(
+            f"look at this: no mask of the first frame of {few(shifted)}: are the masks numbered as the annotations are?",
+            file=sys.stderr,
+        )
     total = global_scores(scores)
     print(data["label"])
     print("  ".join(f"{name} {100 * total[name]:.2f}" for name in GLOBAL_COLUMNS))

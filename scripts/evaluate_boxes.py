@@ -7,15 +7,15 @@ By hand, on any tracker's files <target>.txt (x,y,w,h per line):
 import argparse
 from pathlib import Path
 
-import numpy as np
-
 from corrbench.datasets.benchmark import settings_by_hand
-from corrbench.datasets.boxes import read_boxes
+from corrbench.datasets.boxes import read_times
 from corrbench.datasets.otb import open_otb
 from corrbench.errors import Refusal, run_program
-from corrbench.files import file_hash, read_json
+from corrbench.files import read_record
 from corrbench.metrics.otb import mean_scores, score_sequence, speed_fps, write_track_scores
+from corrbench.outputs import claim
 from corrbench.provenance import code_version, libraries
+from corrbench.tracking.folder import read_tracked
 
 
 def main() -> None:
@@ -36,38 +36,38 @@ def main() -> None:
 
     code = code_version("scripts/evaluate_boxes.py")  # of what was loaded, whatever is edited meanwhile
     data = (
-        read_json(args.data)
+        read_record(args.data, "the doctor's record")
         if args.data
         else settings_by_hand(args.benchmark, args.root, subset=args.subset, rows=args.rows)
     )
-    tracking = read_json(args.tracking) if args.tracking else None
-    key = tracking["key"] if tracking else None
-    if key is not None and read_json(args.boxes / "record.json")["key"] != key:
+    if data["row"]["scoring"] != "boxes":
         raise Refusal(
-            f"{args.boxes}: boxes of another run than {args.tracking}",
-            expected=f"boxes of the run with key {key}",
-            do=f"your snakemake command with  --forcerun {args.tracking} --  before the target",
+            f"{data['label']} is a benchmark of masks",
+            expected="a benchmark of boxes",
+            do="score masks with python -m scripts.evaluate --masks FOLDER",
         )
-    otb = open_otb(args.root, data["row"], data["sequences"])
+    tracking = read_record(args.tracking, "a summary of tracking") if args.tracking else None
+    otb = open_otb(args.root, data["row"], data["sequences"], data if args.data else None)
     scores, speeds = {}, {}
     for name in otb.sequences:
-        if tracking and file_hash(args.boxes / f"{name}.txt") != tracking["sequences"][name]["sha256"]:
-            raise Refusal(
-                f"{args.boxes / name}.txt: changed since it was tracked",
-                expected="the boxes that the tracker wrote",
-                do=f"your snakemake command with  --forcerun {args.tracking} --  before the target",
-            )
         try:
-            scores[name] = score_sequence(read_boxes(args.boxes / f"{name}.txt"), otb.track(name).boxes)
+            truth = otb.track(name).boxes
+            scores[name] = score_sequence(read_tracked(args.boxes, name, tracking, args.tracking), truth)
         except Refusal as refusal:
             raise Refusal(f"{name}: {refusal}") from refusal
         times = args.boxes / "times" / f"{name}_time.txt"
-        speeds[name] = speed_fps(np.loadtxt(times, ndmin=1)) if times.exists() else -1.0
+        speeds[name] = speed_fps(read_times(times, len(truth))) if times.exists() else -1.0
     record = {
-        "benchmark": data["row"]["name"], "label": data["label"], "annotations": data.get("fingerprint"), "tracking": key,
-        "code": code, "libraries": libraries(),
-    }  # fmt: skip
-    write_track_scores(args.out, args.entry, scores, speeds, record)
+        "benchmark": data["row"]["name"],
+        "label": data["label"],
+        "entry": tracking["entry"] if tracking else None,
+        "annotations": data.get("fingerprint"),
+        "tracking": tracking["key"] if tracking else None,
+        "code": code,
+        "libraries": libraries(),
+    }
+    with claim(args.out):
+        write_track_scores(args.out, args.entry, scores, speeds, record)
     total = mean_scores(scores)
     print(
         f"{data['label']}\nprecision {100 * total.precision:.2f}  success {100 * total.success:.2f}  success rate {100 * total.success_rate:.2f}"

@@ -5,11 +5,11 @@ are removed and refused: the next run of the workflow makes them again, and keep
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from corrbench.errors import Refusal, run_program
-from corrbench.files import read_json, write_json
+from corrbench.files import read_record, settings_of, write_record
+from corrbench.outputs import claim
 from corrbench.propagation.parts import merge, unfit
 
 
@@ -23,14 +23,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="summary to write")
     args = parser.parse_args()
 
-    data = read_json(args.data)
+    data = read_record(args.data, "the doctor's record")
     wanted = {
-        "settings": json.loads(args.settings),
-        "weights_sha256": [read_json(path)["sha256"] for path in args.reports],
+        "settings": settings_of(args.settings),
+        "weights_sha256": [read_record(path, "a conversion report")["sha256"] for path in args.reports],
         "inputs": data["fingerprint"],
     }
-    parts = {path: read_json(path) for path in args.parts}
-    ill = {path: why for path, part in parts.items() if (why := unfit(part, wanted, args.labels))}
+    parts, ill = {}, {}
+    for path in args.parts:
+        try:
+            parts[path] = read_record(path, "a part's summary")
+            why = unfit(parts[path], wanted, args.labels)
+        except Refusal as refusal:
+            why = str(refusal).splitlines()[0]
+        if why:
+            ill[path] = why
     try:
         if ill:
             raise Refusal(
@@ -41,9 +48,10 @@ def main() -> None:
         summary = merge(list(parts.values()), data["sequences"])
     except Refusal:
         for path in ill or parts:
-            path.unlink()
+            path.unlink(missing_ok=True)
         raise
-    write_json(args.out, summary)
+    with claim(args.out):
+        write_record(args.out, summary)
     print(f"{len(args.parts)} parts, {len(summary['sequences'])} sequences, {summary['frames']} frames")
 
 

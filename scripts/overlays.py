@@ -5,8 +5,10 @@ from pathlib import Path
 
 from corrbench.datasets.davis import open_davis
 from corrbench.errors import run_program
-from corrbench.files import atomic, read_json
+from corrbench.files import atomic, read_record
 from corrbench.images import write_image
+from corrbench.metrics.masks import masks_record
+from corrbench.outputs import claim
 from corrbench.report.overlays import sheet
 
 
@@ -19,10 +21,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")
     args = parser.parse_args()
 
-    data = read_json(args.data)
-    davis = open_davis(args.root, data["row"], data["sequences"])
-    picture = sheet(davis, args.masks, args.title, single_object=data["row"]["scoring"] == "single-object")
-    with atomic(args.out) as temporary:
+    data = read_record(args.data, "the doctor's record")
+    davis = open_davis(args.root, data["row"], data["sequences"], data)
+    made = masks_record(args.masks, None)[1]
+    picture = sheet(davis, args.masks, args.title, single_object=data["row"]["scoring"] == "single-object", made=made)
+    with claim(args.out), atomic(args.out) as temporary:
         write_image(temporary, picture)
 
 

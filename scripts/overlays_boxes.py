@@ -5,7 +5,7 @@ from pathlib import Path
 
 from corrbench.datasets.otb import open_otb
 from corrbench.errors import run_program
-from corrbench.files import atomic, read_json
+from corrbench.files import atomic, read_record
 from corrbench.images import write_image
 from corrbench.report.boxes import box_sheet, curve_figure
 from corrbench.report.plots import save
@@ -21,12 +21,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, nargs=2, required=True, metavar=("OVERLAY", "CURVES"), help="PNGs to write")
     args = parser.parse_args()
 
-    data = read_json(args.data)
-    picture = box_sheet(open_otb(args.root, data["row"], data["sequences"]), args.boxes, args.title)
+    data = read_record(args.data, "the doctor's record")
+    picture = box_sheet(open_otb(args.root, data["row"], data["sequences"], data), args.boxes, args.title)
     with atomic(args.out[0]) as temporary:
         write_image(temporary, picture)
     with atomic(args.out[1]) as temporary:
-        save(curve_figure({args.title: read_json(args.scores)}, f"{args.title} on {data['label']}"), temporary)
+        save(
+            curve_figure({args.title: read_record(args.scores, "scores")}, f"{args.title} on {data['label']}"),
+            temporary,
+        )
 
 
 if __name__ == "__main__":

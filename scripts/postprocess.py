@@ -1,38 +1,53 @@
 """Decode score files into palette masks in the DAVIS submission layout."""
 
 import argparse
-import json
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from corrbench.datasets.palette import save_mask
 from corrbench.errors import Refusal, run_program
-from corrbench.files import atomic, read_json, write_json
+from corrbench.files import file_hash, read_record, settings_of, write_record
+from corrbench.outputs import made_folder
+from corrbench.parallel import threads
 from corrbench.progress import Progress
 from corrbench.propagation.decode import decode
+from corrbench.propagation.folder import check_score_file
 from corrbench.propagation.protocol import Decode
-from corrbench.propagation.scoremaps import ScoreReader
 from corrbench.provenance import code_version, libraries
 
 
-def decode_sequence(arguments: tuple[Path, Path, Decode, str]) -> str:
-    """Write the masks of one sequence. Raises Refusal when the score file is not of this run."""
-    path, folder, rule, key = arguments
-    reader = ScoreReader(path)
-    if reader.record.get("key") != key:
+@dataclass(frozen=True)
+class Work:
+    """One sequence: its score file with the hash that the summary lists, and the folder of its masks."""
+
+    scores: Path
+    sha256: str
+    masks: Path
+    rule: Decode
+    key: str
+    summary: Path
+
+
+def decode_sequence(work: Work) -> dict[str, str]:
+    """Write the masks of one sequence; returns their hashes by name. Raises Refusal when the score file is not of this run."""
+    reader = check_score_file(work.scores, work.sha256, work.summary)
+    if reader.record.get("key") != work.key:
         raise Refusal(
-            f"{path}: made by other settings than the summary beside it",
-            expected=f"key {key}",
-            do="run the propagate stage again",
+            f"{work.scores}: made by other settings than the summary beside it",
+            expected=f"key {work.key}",
+            do=f"remove {work.summary} and run the same command again",
         )
-    folder.mkdir(parents=True)
+    work.masks.mkdir(parents=True)
+    hashes = {}
     for t, (frame, scores) in enumerate(zip(reader.frames, reader, strict=True)):
-        first = t == 0 and rule.first_frame == "annotation"
-        mask = reader.first_mask if first else decode(scores, reader.ids, reader.sizes, rule)
-        save_mask(folder / f"{frame}.png", mask)
-    return path.stem
+        first = t == 0 and work.rule.first_frame == "annotation"
+        mask = reader.first_mask if first else decode(scores, reader.ids, reader.sizes, work.rule)
+        path = work.masks / f"{frame}.png"
+        save_mask(path, mask)
+        hashes[f"{work.masks.name}/{path.name}"] = file_hash(path)
+    return hashes
 
 
 def main() -> None:
@@ -46,29 +61,30 @@ def main() -> None:
 
     code = code_version("scripts/postprocess.py")  # of what was loaded, whatever is edited meanwhile
     torch.set_num_threads(1)
-    rule = Decode(**json.loads(args.settings)["decode"])
-    summary = read_json(args.propagation)
-    names = list(summary["sequences"])
-    missing = [n for n in names if not (args.labels / f"{n}.npz").is_file()]
+    settings = settings_of(args.settings)
+    rule = Decode(**settings["decode"])
+    summary = read_record(args.propagation, "a summary of propagation")
+    work = [
+        Work(args.labels / f"{n}.npz", d["sha256"], Path(n), rule, summary["key"], args.propagation)
+        for n, d in summary["sequences"].items()
+    ]
+    missing = [w.scores.stem for w in work if not w.scores.exists()]
     if missing:
         raise Refusal(
             f"{args.labels}: no score file for {', '.join(missing)}",
             expected="every sequence of the summary",
             do=f"remove {args.propagation} and run the workflow again",
         )
-    with atomic(args.out) as temporary:
-        work = [(args.labels / f"{n}.npz", temporary / n, rule, summary["key"]) for n in names]
+    files: dict[str, str] = {}
+    with made_folder(args.out, "masks") as temporary:
+        todo = [replace(w, masks=temporary / w.masks) for w in work]
         # threads, not processes: the work is in torch and the PNG encoder, and a process would import torch again
-        with ThreadPoolExecutor(args.workers) as pool, Progress("postprocess", len(work), unit="sequence") as bar:
-            for name in pool.map(decode_sequence, work):
-                bar.advance(note=name)
-        record = {
-            "propagation": summary["key"],
-            "settings": json.loads(args.settings),
-            "code": code,
-            "libraries": libraries(),
-        }
-        write_json(temporary / "record.json", record)
+        with threads(args.workers) as pool, Progress("postprocess", len(work), unit="sequence") as bar:
+            for w, hashes in zip(todo, pool.map(decode_sequence, todo), strict=True):
+                files |= hashes
+                bar.advance(note=w.masks.name)
+        made = {"propagation": summary["key"], "entry": summary["entry"], "settings": settings, "code": code}
+        write_record(temporary / "record.json", {**made, "libraries": libraries(), "files": files})
 
 
 if __name__ == "__main__":

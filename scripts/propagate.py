@@ -4,16 +4,17 @@ Sequences that an earlier, interrupted run finished with the same settings are k
 """
 
 import argparse
-import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from corrbench.datasets.davis import open_davis
 from corrbench.errors import run_program
-from corrbench.files import read_json, write_json
+from corrbench.files import read_record, settings_of, write_record
 from corrbench.machine import pick_device
-from corrbench.propagation.parts import part_of
+from corrbench.outputs import claim
+from corrbench.propagation.parts import part_numbers, part_of
 from corrbench.propagation.protocol import Protocol
 from corrbench.propagation.run import propagate_benchmark
 from corrbench.provenance import code_version, device_name, libraries
@@ -38,7 +39,7 @@ def main() -> None:
     code = code_version("scripts/propagate.py")  # of what was loaded, whatever is edited meanwhile
     if args.threads:
         torch.set_num_threads(args.threads)
-    settings, data = json.loads(args.settings), read_json(args.data)
+    settings, data = settings_of(args.settings), read_record(args.data, "the doctor's record")
     protocol = Protocol.from_settings({**settings["protocol"], "copy": settings["copy"]})
     device = pick_device(args.device)
     print(f"{args.entry} on {data['label']}, device {device_name(device)}")
@@ -58,21 +59,22 @@ def main() -> None:
     }
     sequences = data["sequences"]
     if args.part:
-        sequences = part_of(sequences, *(int(n) for n in args.part.split("/")))
+        sequences = part_of(sequences, *part_numbers(args.part))
     members = settings["encoder"].get("members", [settings["encoder"]])
-    summary = propagate_benchmark(
-        encoder,
-        open_davis(args.root, data["row"], sequences),
-        protocol,
-        device,
-        args.labels,
-        record=record,
-        colour=members[0].get("colour", "rgb"),
-        single_object=data["row"]["scoring"] == "single-object",
-        whole=args.part is None,
-    )
     provenance = {"entry": args.entry, "device": device_name(device), "libraries": libraries()}
-    write_json(args.out, {**summary, "record": record, **provenance})
+    with claim(args.out), claim(args.labels) if args.part is None else nullcontext():
+        summary = propagate_benchmark(
+            encoder,
+            open_davis(args.root, data["row"], sequences, data),
+            protocol,
+            device,
+            args.labels,
+            record=record,
+            colour=members[0].get("colour", "rgb"),
+            single_object=data["row"]["scoring"] == "single-object",
+            whole=args.part is None,
+        )
+        write_record(args.out, {**summary, "record": record, **provenance})
     rate = f"{summary['fps']:.2f} frames/s" if summary["fps"] else "all kept from before"
     print(f"{summary['frames']} frames, {rate}")
 

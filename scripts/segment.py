@@ -4,7 +4,6 @@ Videos that an earlier, interrupted run finished with the same settings are kept
 """
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
@@ -15,8 +14,9 @@ from corrbench.datasets.opening import is_youtube_vos
 from corrbench.datasets.youtube_vos import open_youtube_vos
 from corrbench.encoders.stm import STM
 from corrbench.errors import run_program
-from corrbench.files import atomic, read_json, write_json
+from corrbench.files import read_record, settings_of, write_record
 from corrbench.machine import pick_device
+from corrbench.outputs import claim, made_folder
 from corrbench.provenance import code_version, device_name, libraries
 from corrbench.segmentation.protocol import MaskPropagation
 from corrbench.segmentation.run import davis_jobs, segment_benchmark, youtube_vos_jobs
@@ -41,7 +41,7 @@ def main() -> None:
     code = code_version("scripts/segment.py")  # of what was loaded, whatever is edited meanwhile
     if args.threads:
         torch.set_num_threads(args.threads)
-    settings, data = json.loads(args.settings), read_json(args.data)
+    settings, data = settings_of(args.settings), read_record(args.data, "the doctor's record")
     rules, device, row = MaskPropagation.from_settings(settings), pick_device(args.device), data["row"]
     print(f"{args.entry} on {data['label']}, device {device_name(device)}")
     sha = load_weights(args.weights).meta["sha256"]
@@ -53,27 +53,20 @@ def main() -> None:
         "device": device_name(device), "libraries": libraries(), "code": code,
     }  # fmt: skip
     if is_youtube_vos(row):
-        jobs = youtube_vos_jobs(open_youtube_vos(args.root, row, data["sequences"]))
+        jobs = youtube_vos_jobs(open_youtube_vos(args.root, row, data["sequences"], data))
     else:
-        davis = open_davis(args.root, row, data["sequences"])
+        davis = open_davis(args.root, row, data["sequences"], data)
         jobs = davis_jobs(davis, single_object=row["scoring"] == "single-object")
-    summary = segment_benchmark(net, jobs, rules, device, args.work, record=record)
-    with atomic(args.masks) as temporary:
-        temporary.mkdir()
-        for name in summary["sequences"]:
-            shutil.copytree(args.work / name, temporary / name)
-        made = {"propagation": summary["key"], "settings": settings, "code": code, "libraries": record["libraries"]}
-        write_json(temporary / "record.json", made)
-    write_json(
-        args.out,
-        {
-            **summary,
-            "entry": args.entry,
-            "record": record,
-            "device": record["device"],
-            "libraries": record["libraries"],
-        },
-    )
+    with claim(args.out), claim(args.work):
+        summary = segment_benchmark(net, jobs, rules, device, args.work, record=record)
+        files = {name: sha for video in summary["sequences"].values() for name, sha in video["files"].items()}
+        with made_folder(args.masks, "masks") as temporary:
+            for name in summary["sequences"]:
+                shutil.copytree(args.work / name, temporary / name)
+            made = {"propagation": summary["key"], "entry": args.entry, "settings": settings, "code": code}
+            write_record(temporary / "record.json", {**made, "libraries": record["libraries"], "files": files})
+        made = {"entry": args.entry, "record": record, "device": record["device"], "libraries": record["libraries"]}
+        write_record(args.out, {**summary, **made})
     print(f"{summary['frames']} frames, {summary['fps']:.2f} frames/s" if summary["fps"] else "all kept from before")
 
 

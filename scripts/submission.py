@@ -8,8 +8,12 @@ import zipfile
 from pathlib import Path
 
 from corrbench.datasets.opening import is_youtube_vos
-from corrbench.errors import Refusal, few, run_program
-from corrbench.files import atomic, read_json
+from corrbench.errors import Refusal, run_program
+from corrbench.files import atomic, read_record
+from corrbench.images import decode_ids, read_known
+from corrbench.metrics.masks import masks_record
+from corrbench.outputs import claim
+from corrbench.reading import list_files
 
 
 def main() -> None:
@@ -19,25 +23,36 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="zip file to write")
     args = parser.parse_args()
 
-    data = read_json(args.data)
-    files = {name: sorted((args.masks / name).glob("*.png")) for name in data["sequences"]}
-    wrong = [
-        f"{name} has {len(found)} masks for {data['counts'][name]['frames']} frames"
-        for name, found in files.items()
-        if len(found) != data["counts"][name]["frames"]
-    ]
-    if wrong:
+    data = read_record(args.data, "the doctor's record")
+    record, made = masks_record(args.masks, None)
+    if record is None:
         raise Refusal(
-            f"{args.masks}: {few(wrong)}",
-            expected="a mask for every frame of every sequence",
-            do="run the propagate (or segment) and postprocess stages for them",
+            f"{args.masks}: no record.json",
+            expected="masks that the postprocess or segment stage made, with the record of their content",
+            do="run these stages; a zip of other masks is made with any packer",
         )
+    files = {name: list_files(args.masks / name, (".png",)) for name in data["sequences"]}
+    for name, found in files.items():
+        wanted = data["counts"][name]["frames"]
+        made.check_names(args.masks / name, [p.name for p in found], "annotations")
+        if len(found) != wanted:
+            raise Refusal(
+                f"{args.masks / name}: {len(found)} masks for {wanted} frames",
+                expected="a mask for every frame of every sequence",
+                do="run the propagate (or segment) and postprocess stages for them",
+            )
     top = "Annotations/" if is_youtube_vos(data["row"]) else ""
-    with atomic(args.out) as packed, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with (
+        claim(args.out),
+        atomic(args.out) as packed,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
         for name, found in files.items():
             for path in found:
+                content, _ = read_known(path, made)
+                decode_ids(path, content)
                 # a fixed date: equal masks give equal bytes
-                archive.writestr(zipfile.ZipInfo(f"{top}{name}/{path.name}"), path.read_bytes())
+                archive.writestr(zipfile.ZipInfo(f"{top}{name}/{path.name}"), content)
     print(f"{args.out}: {len(files)} sequences, {sum(map(len, files.values()))} masks")
 
 

@@ -4,7 +4,6 @@ Targets that an earlier, interrupted run finished with the same settings are kep
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -12,8 +11,9 @@ import torch
 
 from corrbench.datasets.otb import open_otb
 from corrbench.errors import run_program
-from corrbench.files import canonical_json, read_json, write_json
+from corrbench.files import canonical_json, read_record, settings_of, write_record
 from corrbench.machine import pick_device
+from corrbench.outputs import claim
 from corrbench.provenance import code_version, device_name, libraries
 from corrbench.tracking.run import Parts, track_benchmark
 from corrbench.tracking.siamfc import head_hash
@@ -39,7 +39,7 @@ def main() -> None:
     args = parser.parse_args()
 
     code = code_version("scripts/track.py")  # of what was loaded, whatever is edited meanwhile
-    settings, data = json.loads(args.settings), read_json(args.data)
+    settings, data = settings_of(args.settings), read_record(args.data, "the doctor's record")
     device = pick_device(args.device)
     print(f"{args.entry} on {data['label']}, device {device_name(device)}")
     parts, hashes = None, {"weights_sha256": [], "head": None}
@@ -57,18 +57,11 @@ def main() -> None:
         "libraries": libraries(),
         "code": code,
     }
-    otb = open_otb(args.root, data["row"], data["sequences"])
-    summary = track_benchmark(otb, parts, device, args.boxes, record=record, workers=args.workers)
-    write_json(
-        args.out,
-        {
-            **summary,
-            "entry": args.entry,
-            "record": record,
-            "device": record["device"],
-            "libraries": record["libraries"],
-        },
-    )
+    otb = open_otb(args.root, data["row"], data["sequences"], data)
+    with claim(args.out), claim(args.boxes):
+        summary = track_benchmark(otb, parts, device, args.boxes, record=record, workers=args.workers)
+        made = {"entry": args.entry, "record": record, "device": record["device"], "libraries": record["libraries"]}
+        write_record(args.out, {**summary, **made})
     print(f"{summary['frames']} frames, " + (f"{summary['fps']:.2f} frames/s" if summary["fps"] else "nothing to time"))
 
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from corrbench.datasets.davis import Davis, Sequence, read_annotation, read_image
-from corrbench.datasets.otb import Otb
+from corrbench.datasets.davis import Davis, Sequence, check_first_ids, objects_of
+from corrbench.datasets.otb import Otb, Track
 from corrbench.datasets.youtube_vos import Video, YoutubeVos
-from corrbench.errors import Refusal
+from corrbench.errors import Refusal, few
+from corrbench.images import Kind, Pixels, check_picture, decode_ids, palette_doubt
 from corrbench.parallel import parallel_map
 from corrbench.progress import Progress
+from corrbench.reading import missing_numbers, read_bytes
 
 
 @dataclass
@@ -32,6 +34,8 @@ class Finding:
     """sha256 over everything propagation reads: images and the first annotation."""
     annotations: str = ""
     """sha256 over everything the metric reads."""
+    files: dict[str, dict[str, str]] = field(default_factory=lambda: {"inputs": {}, "annotations": {}})
+    """sha256 of every file by its path below the root, of what networks read and of what the metric reads."""
 
 
 @dataclass
@@ -58,7 +62,8 @@ class Diagnosis:
         out += ["", totals]
         out += [f"  look at {f.name}: {doubt}" for f in self.findings for doubt in f.doubts]
         if self.healthy:
-            out.append("  nothing is wrong")
+            doubts = sum(len(f.doubts) for f in self.findings)
+            out.append("  nothing is wrong" + (f"; {doubts} points to look at, above" if doubts else ""))
         return out
 
     def wrong(self, most: int = 20) -> list[str]:
@@ -71,6 +76,10 @@ class Diagnosis:
         """sha256 over the `inputs` or `annotations` of all sequences in order."""
         text = "".join(f"{f.name}:{getattr(f, kind)}\n" for f in self.findings)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def files(self, kind: Kind) -> dict[str, str]:
+        """sha256 of every file that networks (`inputs`) or the metric (`annotations`) read, by path below the root."""
+        return {name: sha for f in self.findings for name, sha in f.files[kind].items()}
 
     def refuse_if_ill(self) -> None:
         """Raise Refusal with the problems when something is wrong."""
@@ -133,34 +142,75 @@ def diagnose_youtube_vos(data: YoutubeVos, *, workers: int = 1) -> Diagnosis:
     return Diagnosis(findings, [])
 
 
+class _Reader:
+    """Reads the files of one sequence once: checks each, remembers its hash, and compares sizes."""
+
+    def __init__(self, finding: Finding, root: Path) -> None:
+        self.finding, self.root = finding, root
+        self.hashes: dict[Path, bytes] = {}
+
+    def bytes_of(self, path: Path) -> bytes:
+        data = read_bytes(path)
+        self.hashes[path] = hashlib.sha256(data).digest()
+        return data
+
+    def image(self, path: Path) -> None:
+        """Check that a frame decodes as a whole and has the size of the first one."""
+        shape = check_picture(path, self.bytes_of(path))
+        finding = self.finding
+        finding.size = finding.size if any(finding.size) else shape
+        if shape != finding.size:
+            finding.problems.append(
+                f"{path.name} is {shape[1]}x{shape[0]}, the first frame {finding.size[1]}x{finding.size[0]}"
+            )
+
+    def ids(self, path: Path) -> Pixels:
+        """The stored values of an annotation; notes a size other than that of the images, and an odd palette."""
+        data = self.bytes_of(path)
+        ids = decode_ids(path, data)
+        if (doubt := palette_doubt(path, data)) and not any("palette" in d for d in self.finding.doubts):
+            self.finding.doubts.append(doubt)
+        if ids.shape != self.finding.size:
+            size = self.finding.size
+            self.finding.problems.append(
+                f"annotation {path.name} is {ids.shape[1]}x{ids.shape[0]}, the images {size[1]}x{size[0]}"
+            )
+        return ids
+
+    def note_numbers(self, names: list[str]) -> None:
+        if gone := missing_numbers(names):
+            self.finding.doubts.append(f"frame numbers leave out {few(gone)}: are frames missing?")
+
+    def fingerprint(self, rule: str, paths: list[Path], kind: Kind) -> str:
+        """sha256 over a rule and the files read; their hashes go into the finding."""
+        hasher = hashlib.sha256(rule.encode())
+        for path in paths:
+            hasher.update(f"{path.name}:".encode())
+            hasher.update(self.hashes[path])
+            self.finding.files[kind][path.relative_to(self.root).as_posix()] = self.hashes[path].hex()
+        return hasher.hexdigest()
+
+
 def _examine_video(arguments: tuple[YoutubeVos, str]) -> Finding:
     data, name = arguments
     finding = Finding(name)
+    reader = _Reader(finding, data.root)
     try:
         video = data.video(name)
         lost = [path.stem for t, path in video.annotations.items() if path.stem not in video.scored]
         if lost:
             finding.problems.append(f"annotated but not among the scored frames: {', '.join(lost)}")
         finding.doubts += _gaps(video)
+        reader.note_numbers([path.stem for path in video.images])
         ids: set[int] = set()
         first = None
         for t, path in enumerate(video.images):
-            shape = read_image(path).shape[:2]
-            finding.size = finding.size if any(finding.size) else (shape[0], shape[1])
+            reader.image(path)
             given = video.annotations.get(t)
             if given is not None:
-                mask = read_annotation(given)
-                here = {int(v) for v in np.unique(mask)} - {0}
+                here = {int(v) for v in np.unique(objects_of(reader.ids(given), single_object=False))} - {0}
                 first = t if first is None and here else first  # a blank annotation starts nothing
                 ids |= here
-                if mask.shape != shape:
-                    finding.problems.append(
-                        f"annotation {given.name} is {mask.shape[1]}x{mask.shape[0]}, the images {shape[1]}x{shape[0]}"
-                    )
-            if shape != finding.size:
-                finding.problems.append(
-                    f"{path.name} is {shape[1]}x{shape[0]}, the first frame {finding.size[1]}x{finding.size[0]}"
-                )
         finding.objects = len(ids)
         finding.frames = 0 if first is None else sum(path.stem in video.scored for path in video.images[first:])
         if not ids:
@@ -168,8 +218,9 @@ def _examine_video(arguments: tuple[YoutubeVos, str]) -> Finding:
     except Refusal as refusal:
         finding.problems.append(str(refusal).replace("\n", ";"))
         return finding
-    finding.inputs = _hash(",".join(sorted(video.scored)), [*video.images, *video.annotations.values()])
-    finding.annotations = _hash("", list(video.annotations.values()))
+    given_all = list(video.annotations.values())
+    finding.inputs = reader.fingerprint(",".join(sorted(video.scored)), [*video.images, *given_all], "inputs")
+    finding.annotations = reader.fingerprint("", given_all, "annotations")
     return finding
 
 
@@ -192,71 +243,75 @@ def _wrong_totals(findings: list[Finding], row: dict[str, Any]) -> list[str]:
 def _examine_track(arguments: tuple[Otb, str]) -> Finding:
     otb, name = arguments
     finding = Finding(name)
+    reader = _Reader(finding, otb.root)
     try:
         track = otb.track(name)
         finding.frames, finding.objects = len(track.images), 1
         if not (track.boxes[0, 2:] > 0).all():
             finding.problems.append(f"the first box is {track.boxes[0].tolist()}, without area")
+        reader.note_numbers([path.stem for path in track.images])
         for path in track.images:
-            shape = read_image(path).shape[:2]
-            finding.size = finding.size if any(finding.size) else (shape[0], shape[1])
-            if shape != finding.size:
-                finding.problems.append(
-                    f"{path.name} is {shape[1]}x{shape[0]}, the first frame {finding.size[1]}x{finding.size[0]}"
-                )
+            reader.image(path)
+        annotation = otb.annotation(name)
+        reader.bytes_of(annotation)
+        finding.doubts += _odd_boxes(track, finding.size, annotation.name)
     except Refusal as refusal:
         finding.problems.append(str(refusal).replace("\n", ";"))
         return finding
-    finding.inputs = _hash(f"box {track.boxes[0].tolist()}", list(track.images))
+    finding.inputs = reader.fingerprint(f"box {track.boxes[0].tolist()}", list(track.images), "inputs")
+    for kind in ("inputs", "annotations"):  # the first box is an input too
+        reader.fingerprint("", [annotation], kind)
     finding.annotations = hashlib.sha256(track.boxes.tobytes()).hexdigest()
     return finding
+
+
+def _odd_boxes(track: Track, size: tuple[int, int], name: str) -> list[str]:
+    """Boxes of the truth that no tracker can meet: they count as its failures."""
+    x, y, w, h = track.boxes[1:].T
+    empty = np.flatnonzero(~((w > 0) & (h > 0))) + 2
+    away = np.flatnonzero((w > 0) & (h > 0) & ((x > size[1]) | (y > size[0]) | (x + w < 1) | (y + h < 1))) + 2
+    said = ((empty, "without area"), (away, "outside the picture"))
+    return [f"{name}: {len(at)} boxes {what}, the first in line {at[0]}" for at, what in said if len(at)]
 
 
 def _examine(arguments: tuple[Davis, str, bool]) -> Finding:
     davis, name, single = arguments
     finding = Finding(name)
+    reader = _Reader(finding, davis.root)
     try:
         sequence = davis.sequence(name)
+        finding.frames = len(sequence.images)
+        if finding.frames < 3:
+            finding.problems.append(
+                f"{finding.frames} frames; the metric drops the first and the last, so 3 are needed"
+            )
+        for path in sequence.images:
+            reader.image(path)
+        _examine_annotations(sequence, single, reader)
     except Refusal as refusal:
         finding.problems.append(str(refusal).replace("\n", ";"))
         return finding
-    finding.frames = len(sequence.images)
-    if finding.frames < 3:
-        finding.problems.append(f"{finding.frames} frames; the metric drops the first and the last, so 3 are needed")
-    try:
-        _decode_all(sequence, single, finding)
-    except Refusal as refusal:
-        finding.problems.append(str(refusal).replace("\n", ";"))
+    reader.note_numbers(sequence.frames)
     rule = "single" if single else "multi"  # how ids are read decides labels and scores as the bytes do
-    finding.inputs = _hash(rule, [*sequence.images, sequence.annotations[0]])
-    finding.annotations = _hash(rule, list(sequence.annotations))
+    finding.inputs = reader.fingerprint(rule, [*sequence.images, sequence.annotations[0]], "inputs")
+    finding.annotations = reader.fingerprint(rule, list(sequence.annotations), "annotations")
     return finding
 
 
-def _decode_all(sequence: Sequence, single: bool, finding: Finding) -> None:
-    for path in sequence.images:
-        shape = read_image(path).shape[:2]
-        finding.size = finding.size if any(finding.size) else (shape[0], shape[1])
-        if shape != finding.size:
-            finding.problems.append(
-                f"{path.name} is {shape[1]}x{shape[0]}, the first frame {finding.size[1]}x{finding.size[0]}"
-            )
+def _examine_annotations(sequence: Sequence, single: bool, reader: _Reader) -> None:
+    finding, later = reader.finding, {}
     for i, path in enumerate(sequence.annotations):
-        ids = read_annotation(path, single_object=single)
-        if ids.shape != finding.size:
-            finding.problems.append(
-                f"annotation {path.name} is {ids.shape[1]}x{ids.shape[0]}, the images {finding.size[1]}x{finding.size[0]}"
-            )
-        present = {int(v) for v in np.unique(ids)} - {0}
+        ids = reader.ids(path)
+        if i == 0:
+            check_first_ids(path, ids, single_object=single, gaps=sequence.id_gaps)
+        present = {int(v) for v in np.unique(objects_of(ids, single_object=single))} - {0}
         if i == 0:
             finding.objects = max(present, default=0)
             if not present:
                 finding.problems.append("no object in the first frame")
-
-
-def _hash(rule: str, paths: list[Path]) -> str:
-    hasher = hashlib.sha256(rule.encode())
-    for path in paths:
-        hasher.update(f"{path.name}:".encode())
-        hasher.update(hashlib.sha256(path.read_bytes()).digest())
-    return hasher.hexdigest()
+        for number in sorted(n for n in present if n > finding.objects and n not in later):
+            later[number] = path.name
+    finding.doubts += [
+        f"object {number} first appears in {where}; the metric counts it as background"
+        for number, where in list(later.items())[:5]
+    ]

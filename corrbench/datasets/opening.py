@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from corrbench.datasets.davis import IMAGES, MASKS
 from corrbench.datasets.otb import open_otb
 from corrbench.datasets.youtube_vos import ANNOTATIONS, FRAMES, SCORED, listed_videos
 from corrbench.errors import Refusal
+from corrbench.images import Kind
+from corrbench.reading import is_litter, natural
 
-Kind = Literal["inputs", "annotations"]
+__all__ = ["Kind", "data_files", "is_tracking", "is_youtube_vos", "whole_split"]
 
 
 def is_tracking(row: Mapping[str, Any]) -> bool:
@@ -38,17 +41,22 @@ def data_files(root: Path, row: Mapping[str, Any], sequences: Sequence[str], kin
                 annotation = otb.annotation(name)
             except Refusal:
                 continue  # the doctor says what is missing
-            images = sorted((annotation.parent / "img").glob("*.jpg")) if kind == "inputs" else []
-            found += [*images, annotation]
+            found += [*(_present(annotation.parent / "img", IMAGES) if kind == "inputs" else []), annotation]
     elif is_youtube_vos(row):
         for name in sequences:
-            for folder, suffix in ((FRAMES, "jpg"), (ANNOTATIONS, "png"), (SCORED, "jpg")):
-                found += sorted((root / folder / name).glob(f"*.{suffix}"))
+            for folder, suffixes in ((FRAMES, IMAGES), (ANNOTATIONS, MASKS), (SCORED, IMAGES)):
+                found += _present(root / folder / name, suffixes)
     else:
         images, masks = root / "JPEGImages" / row["resolution"], root / "Annotations" / row["resolution"]
         for name in sequences:
-            annotations = sorted((masks / name).glob("*.png"))
-            found += (
-                annotations if kind == "annotations" else [*sorted((images / name).glob("*.jpg")), *annotations[:1]]
-            )
+            annotations = _present(masks / name, MASKS)
+            found += annotations if kind == "annotations" else [*_present(images / name, IMAGES), *annotations[:1]]
     return {path.relative_to(root).as_posix(): path for path in found}
+
+
+def _present(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """What of a folder counts, whatever is wrong with it: planning leaves that to the doctor."""
+    if not folder.is_dir():
+        return []
+    found = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and not is_litter(p.name)]
+    return sorted(found, key=lambda p: natural(p.stem))

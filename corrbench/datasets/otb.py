@@ -18,7 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from corrbench.datasets.boxes import read_numbers
+from corrbench.datasets.davis import IMAGES, known_of
 from corrbench.errors import Refusal, nearest
+from corrbench.images import NOTHING_KNOWN, Known, Pixels, read_image, read_known
+from corrbench.reading import is_litter, list_files, read_text, what_lies_in
+
+FAR = 1e6
+"""Pixels beyond which a coordinate is no place in or near a picture."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,11 @@ class Track:
     images: tuple[Path, ...]
     boxes: NDArray[np.float64]
     """``[F, 4]``: x, y, w, h in pixels, 1-based."""
+    known: Known = NOTHING_KNOWN
+
+    def image(self, t: int) -> Pixels:
+        """Frame t, ``[H, W, 3]`` uint8 BGR. Raises Refusal as `read_image`."""
+        return read_image(self.images[t], self.known)
 
 
 @dataclass(frozen=True)
@@ -41,19 +53,23 @@ class Otb:
     """First and last image of the targets that use a part of them, counted from 1 in the sorted list."""
     lengths: Mapping[str, int]
     """Frames of each target; a target that is not listed may have any number."""
+    known: Known = NOTHING_KNOWN
+    """What the doctor recorded; a file that differs is refused when it is read."""
 
     def track(self, name: str) -> Track:
         """One target. Raises Refusal for a missing folder, images and boxes that do not agree, and an unreadable annotation."""
         annotation = self.annotation(name)
-        images = sorted((annotation.parent / "img").glob("*.jpg"))
+        folder = annotation.parent / "img"
+        images = list_files(folder, IMAGES)
+        self.known.check_names(folder, [p.name for p in images], "inputs")
         first, last = self.ranges.get(name, (1, len(images)))
         if len(images) < last:
             raise Refusal(
-                f"{name}: {len(images)} images in {annotation.parent / 'img'}",
+                f"{name}: {len(images)} images in {folder}: {what_lies_in(folder)}",
                 expected=f"at least {last}: the target uses images {first} to {last}",
                 do="unpack the sequence again",
             )
-        images, boxes = images[first - 1 : last], read_truth(annotation)
+        images, boxes = images[first - 1 : last], read_truth(annotation, self.known)
         wanted = self.lengths.get(name, len(images))
         if len(boxes) != wanted or len(images) != wanted:
             raise Refusal(
@@ -61,7 +77,7 @@ class Otb:
                 expected=f"{wanted} of each",
                 do="unpack the sequence again; a shortened copy is another benchmark and needs a row of its own (`lengths:`)",
             )
-        return Track(name, tuple(images), boxes)
+        return Track(name, tuple(images), boxes, self.known)
 
     def annotation(self, name: str) -> Path:
         """The annotation file of a target."""
@@ -74,8 +90,8 @@ class Otb:
                 expected=f"the folder of {name}; {nearest(folder, there)}",
                 do="unpack the sequence, or correct the data root",
             )
-        every = sorted(path.glob("groundtruth_rect*.txt"))
-        filled = [p for p in every if p.stat().st_size and p.read_text().strip()]
+        every = sorted(p for p in path.glob("groundtruth_rect*.txt") if not is_litter(p.name))
+        filled = [p for p in every if read_text(p).strip()]
         if not filled:
             raise Refusal(
                 f"{name}: {len(every)} annotation files, none with boxes ({', '.join(p.name for p in every) or 'none at all'})",
@@ -94,28 +110,30 @@ class Otb:
         return sorted(p.name for p in self.root.iterdir() if p.is_dir()) if self.root.is_dir() else []
 
 
-def read_truth(path: Path) -> NDArray[np.float64]:
-    """Boxes ``[F, 4]`` of an annotation file; commas, tabs or spaces between the numbers. Raises Refusal for anything else."""
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        words = line.replace(",", " ").split()
-        if not words:
-            continue
-        try:
-            values = [float(w) for w in words]
-        except ValueError:
-            values = []
-        if len(values) != 4:
-            raise Refusal(
-                f"{path}: line {number} is {line.strip()!r}", expected="four numbers x y w h", do="unpack it again"
-            )
-        rows.append(values)
-    return np.array(rows, np.float64).reshape(-1, 4)
+def read_truth(path: Path, known: Known = NOTHING_KNOWN) -> NDArray[np.float64]:
+    """Boxes ``[F, 4]`` of an annotation file; commas, tabs or spaces between the numbers.
+
+    Raises Refusal for anything else, and for boxes that are no boxes of a picture: not finite, or beyond a million pixels.
+    """
+    if known.expected(path) is not None:
+        read_known(path, known)
+    boxes = read_numbers(path, 4, "four numbers x y w h")
+    wild = np.flatnonzero(~(np.abs(boxes) <= FAR).all(axis=1))  # a comparison with nan is False
+    if len(wild):
+        raise Refusal(
+            f"{path}: box {wild[0] + 1} is {boxes[wild[0]].tolist()}",
+            expected="finite numbers of pixels: such a truth would count as the tracker's failure",
+            do="unpack the sequence again",
+        )
+    return boxes
 
 
-def open_otb(root: Path, row: Mapping[str, Any], sequences: Sequence[str]) -> Otb:
-    """The data of a benchmark row with ``dataset: otb`` below `root`."""
-    return Otb(Path(root), tuple(sequences), row.get("ranges", {}), row.get("lengths", {}))
+def open_otb(
+    root: Path, row: Mapping[str, Any], sequences: Sequence[str], record: Mapping[str, Any] | None = None
+) -> Otb:
+    """The data of a benchmark row with ``dataset: otb`` below `root`; with the doctor's `record`, the files that it saw."""
+    known = known_of(root, record)
+    return Otb(Path(root), tuple(sequences), row.get("ranges", {}), row.get("lengths", {}), known)
 
 
 def present_targets(root: Path, names: Sequence[str]) -> list[str]:

@@ -20,6 +20,6 @@ PALETTE: NDArray[np.uint8] = np.array([*_FIRST, *((i, i, i) for i in range(22, 2
 
 def save_mask(path: Path, ids: NDArray[np.uint8]) -> None:
     """Write ``[H, W]`` object ids as an 8-bit palette PNG."""
-    image = Image.fromarray(ids, mode="L")
+    image = Image.fromarray(ids)
     image.putpalette(PALETTE.flatten().tolist())
     image.save(path)

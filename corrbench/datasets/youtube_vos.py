@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from corrbench.datasets.davis import IMAGES, MASKS, known_of
 from corrbench.errors import Refusal, few, nearest
+from corrbench.images import NOTHING_KNOWN, Known
+from corrbench.reading import is_litter, list_files, what_lies_in
 
 FRAMES, SCORED, ANNOTATIONS = "all_frames/valid_all_frames/JPEGImages", "valid/JPEGImages", "valid/Annotations"
 
@@ -27,6 +30,7 @@ class Video:
     """By position in `images`."""
     scored: frozenset[str]
     """Frame names."""
+    known: Known = NOTHING_KNOWN
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,14 @@ class YoutubeVos:
 
     root: Path
     sequences: tuple[str, ...]
+    known: Known = NOTHING_KNOWN
+    """What the doctor recorded; a file that differs is refused when it is read."""
 
     def video(self, name: str) -> Video:
         """One video. Raises Refusal when a part is missing or an annotation or a scored frame is none of its frames."""
         images, annotations, scored = (
-            self._files(kind, name, suffix)
-            for kind, suffix in ((FRAMES, ".jpg"), (ANNOTATIONS, ".png"), (SCORED, ".jpg"))
+            self._files(kind, name, suffixes)
+            for kind, suffixes in ((FRAMES, IMAGES), (ANNOTATIONS, MASKS), (SCORED, IMAGES))
         )
         at = {path.stem: t for t, path in enumerate(images)}
         for kind, paths in (("annotations", annotations), ("scored frames", scored)):
@@ -51,27 +57,32 @@ class YoutubeVos:
                     expected="names of frames in all_frames",
                     do="unpack the archive of all frames again",
                 )
-        return Video(name, images, {at[p.stem]: p for p in annotations}, frozenset(p.stem for p in scored))
+        names = frozenset(p.stem for p in scored)
+        return Video(name, images, {at[p.stem]: p for p in annotations}, names, self.known)
 
-    def _files(self, kind: str, name: str, suffix: str) -> tuple[Path, ...]:
+    def _files(self, kind: str, name: str, suffixes: Sequence[str]) -> tuple[Path, ...]:
         folder = self.root / kind / name
-        found = tuple(sorted(folder.glob(f"*{suffix}"))) if folder.is_dir() else ()
+        found = tuple(list_files(folder, suffixes))
         if not found:
             known = [p.name for p in folder.parent.iterdir()] if folder.parent.is_dir() else []
             raise Refusal(
-                f"{folder}: no {suffix} files",
-                expected=f"{kind} of the video {name}",
-                do=f"complete the data set ({nearest(name, known)})",
+                f"{folder}: {what_lies_in(folder)}",
+                expected=f"{kind} of the video {name}, files that end in {' or '.join(suffixes)}",
+                do="complete the data set" + (f" ({nearest(name, known)})" if name not in known else ""),
             )
+        if kind != SCORED:  # which frames are scored is in the fingerprint by name, their pictures are not read
+            self.known.check_names(folder, [p.name for p in found], "inputs")
         return found
 
 
-def open_youtube_vos(root: Path, row: Mapping[str, Any], sequences: Sequence[str]) -> YoutubeVos:
-    """The data of a benchmark row with ``dataset: youtube-vos`` below `root`."""
-    return YoutubeVos(Path(root), tuple(sequences))
+def open_youtube_vos(
+    root: Path, row: Mapping[str, Any], sequences: Sequence[str], record: Mapping[str, Any] | None = None
+) -> YoutubeVos:
+    """The data of a benchmark row with ``dataset: youtube-vos`` below `root`; with the doctor's `record`, the files that it saw."""
+    return YoutubeVos(Path(root), tuple(sequences), known_of(root, record))
 
 
 def listed_videos(root: Path) -> list[str]:
     """The videos of the split: the folders of annotations, sorted. Empty where there is no data yet."""
     folder = root / ANNOTATIONS
-    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not is_litter(p.name)) if folder.is_dir() else []

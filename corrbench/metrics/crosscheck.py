@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from corrbench.datasets.davis import Davis, read_annotation
+from corrbench.datasets.davis import Davis
 from corrbench.datasets.palette import save_mask
 from corrbench.errors import Refusal
 from corrbench.metrics.davis import GLOBAL_COLUMNS, ObjectScores, global_scores, read_prediction, statistics
@@ -44,9 +44,9 @@ def cross_check(davis: Davis, masks: Path, scores: list[ObjectScores], *, single
             )
             for folder in (truth, images, guess):
                 folder.mkdir(parents=True)
-            for image, annotation in zip(sequence.images, sequence.annotations, strict=True):
+            for t, (image, annotation) in enumerate(zip(sequence.images, sequence.annotations, strict=True)):
                 os.symlink(image.resolve(), images / image.name)
-                save_mask(truth / annotation.name, read_annotation(annotation, single_object=single_object))
+                save_mask(truth / annotation.name, sequence.annotation(t, single_object=single_object))
                 mask = masks / name / annotation.name
                 if mask.exists():
                     save_mask(guess / mask.name, read_prediction(mask, single_object=single_object))

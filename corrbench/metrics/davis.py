@@ -22,10 +22,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from corrbench.datasets.davis import VOID, Davis, Pixels, read_annotation, read_ids
+from corrbench.datasets.davis import Davis
 from corrbench.errors import Refusal, few
+from corrbench.images import NOTHING_KNOWN, VOID, Known, Pixels, read_ids
 from corrbench.parallel import parallel_map
 from corrbench.progress import Progress
+from corrbench.reading import list_files, what_lies_in
 
 METRIC = "davis2017-evaluation semi-supervised, corrbench implementation 1"
 BOUND = 0.008
@@ -136,21 +138,24 @@ class ObjectScores:
     contour: Values
 
 
-def evaluate(davis: Davis, masks: Path, *, single_object: bool = False, workers: int = 1) -> list[ObjectScores]:
+def evaluate(
+    davis: Davis, masks: Path, *, single_object: bool = False, workers: int = 1, made: Known = NOTHING_KNOWN
+) -> list[ObjectScores]:
     """Score ``masks/<sequence>/<frame>.png`` against the annotations, one process per core.
 
-    Raises Refusal when a scored frame has no mask, a mask belongs to no frame, has another size, is not one channel of
-    ids, or shows an id that the first annotation does not have. Nothing is scored then.
+    `made`: the masks that the postprocess or segment stage noted; other files are refused. Raises Refusal when a scored frame has no mask, a mask belongs to no frame, has another size, is not one channel of
+    ids, or shows an id that the first annotation does not have, and for a sequence of fewer than three frames. Nothing is
+    scored then.
     """
-    arguments = [(davis, name, masks, single_object) for name in davis.sequences]
+    arguments = [(davis, name, masks, single_object, made) for name in davis.sequences]
     if not masks.is_dir():
         raise Refusal(f"{masks}: no such folder", expected="masks as <sequence>/<frame>.png", do="correct the path")
     missing = [name for name in davis.sequences if not (masks / name).is_dir()]
     if missing:
         raise Refusal(
-            f"{masks}: no masks for {few(missing)}",
-            expected="a folder for every sequence",
-            do="add them, or score a part of the split (`subsets` in a config, --subset by hand)",
+            f"{masks}: no masks for {few(missing)}; it holds {what_lies_in(masks)}",
+            expected="a folder for every sequence, <sequence>/<frame>.png",
+            do=_where_masks_are(masks, missing[0]),
         )
     results: list[ObjectScores] = []
     total = len(arguments)
@@ -161,27 +166,47 @@ def evaluate(davis: Davis, masks: Path, *, single_object: bool = False, workers:
     return results
 
 
-def _evaluate_sequence(arguments: tuple[Davis, str, Path, bool]) -> list[ObjectScores]:
-    davis, name, masks, single_object = arguments
+def _where_masks_are(masks: Path, name: str) -> str:
+    """What to do about masks that are not below `masks` by their sequence."""
+    deeper = sorted(p.parent for p in masks.glob(f"*/{name}") if p.is_dir()) or sorted(
+        p.parent for p in masks.glob(f"*/*/{name}") if p.is_dir()
+    )
+    if deeper:
+        return f"name the folder that holds the sequences: {deeper[0]}"
+    if any(p.suffix.lower() == ".png" for p in masks.iterdir()):
+        return "put the masks of each sequence into a folder of its name"
+    return "add them, or score a part of the split (`subsets` in a config, --subset by hand)"
+
+
+def _evaluate_sequence(arguments: tuple[Davis, str, Path, bool, Known]) -> list[ObjectScores]:
+    davis, name, masks, single_object, made = arguments
     cv2.setNumThreads(1)  # one process per core
     sequence = davis.sequence(name)
-    found = {path.stem: path for path in sorted((masks / name).glob("*.png"))}
+    if len(sequence.annotations) < 3:
+        raise Refusal(
+            f"{name}: {len(sequence.annotations)} annotated frames",
+            expected="at least 3: the first and the last are not scored",
+            do="leave the sequence out (`subsets` in a config, or a benchmark row without it)",
+        )
+    files = list_files(masks / name, (".png",))
+    made.check_names(masks / name, [p.name for p in files], "annotations")
+    found = {path.stem: path for path in files}
     scored = sequence.annotations[1:-1]
     lacking = [path.stem for path in scored if path.stem not in found]
+    stray = [stem for stem in found if stem not in {path.stem for path in sequence.annotations}]
     if lacking:
         raise Refusal(
-            f"{masks / name}: no mask for frame(s) {few(lacking)}",
-            expected=f"a mask for each of {len(scored)} frames",
-            do="run the propagate and postprocess stages again",
+            f"{masks / name}: no mask for frame(s) {few(lacking)}; it holds {what_lies_in(masks / name)}",
+            expected=f"a mask for each of {len(scored)} scored frames, named as the annotations: {scored[0].name}, ...",
+            do="rename the masks as the annotations are named" if stray else "add the missing masks",
         )
-    stray = sorted(set(found) - {path.stem for path in sequence.annotations})
     if stray:
         raise Refusal(
             f"{masks / name}: mask(s) {few(stray)} belong to no annotated frame",
-            expected="frame names of the annotations",
-            do="remove what is left from another run",
+            expected=f"frame names of the annotations: {sequence.annotations[0].name} to {sequence.annotations[-1].name}",
+            do="remove masks of frames that are not annotated; masks numbered from another first frame must be renamed",
         )
-    objects = int(read_annotation(sequence.annotations[0], single_object=single_object).max())
+    objects = int(sequence.first_annotation(single_object=single_object).max())
     if objects == 0:
         raise Refusal(
             f"{name}: the first annotation has no object",
@@ -190,8 +215,8 @@ def _evaluate_sequence(arguments: tuple[Davis, str, Path, bool]) -> list[ObjectS
         )
     values = np.empty((2, objects, len(scored)))
     for f, path in enumerate(scored):
-        truth = read_annotation(path, single_object=single_object)
-        guess = read_prediction(found[path.stem], single_object=single_object)
+        truth = sequence.annotation(f + 1, single_object=single_object)
+        guess = read_prediction(found[path.stem], single_object=single_object, made=made)
         if guess.shape != truth.shape:
             raise Refusal(
                 f"{found[path.stem]}: {guess.shape[1]}x{guess.shape[0]} pixels",
@@ -209,9 +234,9 @@ def _evaluate_sequence(arguments: tuple[Davis, str, Path, bool]) -> list[ObjectS
     return [ObjectScores(name, i + 1, names, values[0, i], values[1, i]) for i in range(objects)]
 
 
-def read_prediction(path: Path, *, single_object: bool = False) -> Pixels:
+def read_prediction(path: Path, *, single_object: bool = False, made: Known = NOTHING_KNOWN) -> Pixels:
     """``[H, W]`` ids of a predicted mask. Raises Refusal for 255: void exists in annotations only."""
-    ids = read_ids(path)
+    ids = read_ids(path, made)
     if single_object:
         return (ids != 0).astype(np.uint8)
     if (ids == VOID).any():

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from corrbench.datasets.boxes import Boxes
 from corrbench.errors import Refusal
-from corrbench.files import atomic, write_json
+from corrbench.files import atomic, write_json, write_record
 
 OVERLAPS = np.linspace(0, 1, 21)
 DISTANCES = np.arange(0, 51)
@@ -127,7 +127,7 @@ def write_track_scores(
     write_json(folder / "performance.json", {tracker: {"overall": total.toolkit(speed), "seq_wise": each}})
     curves = {"success": total.success_curve.tolist(), "precision": total.precision_curve.tolist()}
     by_sequence = {name: s.success for name, s in scores.items()}
-    write_json(
+    write_record(
         folder / "scores.json",
         {
             "metric": METRIC,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from corrbench.files import atomic, write_json
+from corrbench.files import atomic, write_record
 from corrbench.metrics.davis import GLOBAL_COLUMNS, METRIC, ObjectScores, global_scores, statistics
 
 
@@ -32,9 +34,12 @@ def write_scores(folder: Path, scores: list[ObjectScores], record: dict[str, Any
     with atomic(folder / "per_object.csv") as path:
         pd.DataFrame(objects).to_csv(path, index=False, float_format="%.3f")
     with atomic(folder / "per_frame.csv.gz") as path:
-        # no time stamp in the archive: equal scores give equal bytes
-        frames.to_csv(path, index=False, float_format="%.6f", compression={"method": "gzip", "mtime": 0})
-    write_json(
+        # neither a time nor the temporary name in the archive: equal scores give equal bytes
+        packed = io.BytesIO()
+        with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as stream:
+            stream.write(frames.to_csv(index=False, float_format="%.6f").encode())
+        path.write_bytes(packed.getvalue())
+    write_record(
         folder / "scores.json",
         {"metric": METRIC, "global": total, "objects": objects, "sequences": _by_sequence(objects), "record": record},
     )  # fmt: skip

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from corrbench.errors import Refusal
-from corrbench.propagation.scoremaps import ScoreReader
+from corrbench.files import file_hash
+
+
+def part_numbers(text: str) -> tuple[int, int]:
+    """``1/4`` as (1, 4). Raises Refusal for anything else."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal()):
+        raise Refusal(f"--part {text}", expected="I/K, for example 0/4", do="correct --part")
+    return int(part), int(parts)
 
 
 def part_of(sequences: Sequence[str], part: int, parts: int) -> list[str]:
@@ -22,13 +30,13 @@ def unfit(summary: Mapping[str, Any], wanted: Mapping[str, Any], labels: Path) -
 
     `wanted`: entries that its record must have. `labels`: the folder whose score files must be the part's own.
     """
-    differing = [name for name, value in wanted.items() if summary["record"][name] != value]
+    differing = [name for name, value in wanted.items() if summary["record"].get(name) != value]
     if differing:
         return "other " + ", ".join(differing)
     for name in summary["sequences"]:
         try:
-            if ScoreReader(labels / f"{name}.npz").record.get("key") != summary["key"]:
-                return f"{name}.npz was replaced by another run"
+            if file_hash(labels / f"{name}.npz") != summary["sequences"][name]["sha256"]:
+                return f"{name}.npz was replaced or damaged since"
         except Refusal as refusal:
             return str(refusal)
     return ""
@@ -62,9 +70,13 @@ def merge(summaries: Sequence[Mapping[str, Any]], sequences: Sequence[str]) -> d
 
 
 def totals(done: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Frames, seconds, rate and peaks over all sequences; times and peaks of a sequence are None when they were lost."""
-    measured = [d for d in done.values() if d["seconds"] is not None]
-    seconds = sum(d["seconds"] for d in measured)
+    """Frames, seconds, rate and peaks over all sequences.
+
+    `seconds` is the time of the job, reading and writing included; `fps` the rate of the network and the engine alone.
+    """
+    rates = [(d["frames"] - 1, d["fps"]) for d in done.values() if d.get("fps")]
+    busy = sum(frames / fps for frames, fps in rates)
+    seconds = sum(d["seconds"] for d in done.values())
 
     def peak(name: str) -> float | None:
         return max((d[name] for d in done.values() if d.get(name) is not None), default=None)
@@ -72,7 +84,7 @@ def totals(done: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "frames": sum(d["frames"] for d in done.values()),
         "seconds": seconds,
-        "fps": sum(d["frames"] for d in measured) / seconds if seconds else None,
+        "fps": sum(frames for frames, _ in rates) / busy if busy else None,
         "peak_ram_mb": peak("peak_ram_mb"),
         "peak_gpu_mb": peak("peak_gpu_mb"),
         "gpu_seconds": seconds if peak("peak_gpu_mb") is not None else None,

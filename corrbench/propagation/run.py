@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from corrbench.datasets.davis import Davis, Sequence, read_annotation, read_image
-from corrbench.errors import Refusal
-from corrbench.files import atomic, digest, read_json, write_json
+from corrbench.datasets.davis import Davis, Sequence
+from corrbench.errors import Refusal, of_system
+from corrbench.files import atomic, digest, linked
 from corrbench.machine import peak_memory_mb
+from corrbench.outputs import remove_temporaries
+from corrbench.parallel import threads
 from corrbench.progress import Progress
 from corrbench.propagation.decode import Sizes, decode_classes
+from corrbench.propagation.folder import finish, finished, refuse_foreign_labels, remove_strays
 from corrbench.propagation.inputs import network_size, prepare
 from corrbench.propagation.labels import Mask, first_labels, one_hot, shrink
 from corrbench.propagation.memory import Memory
 from corrbench.propagation.parts import totals
 from corrbench.propagation.protocol import Protocol
-from corrbench.propagation.scoremaps import ScoreReader, ScoreWriter
+from corrbench.propagation.scoremaps import ScoreWriter
 from corrbench.propagation.tiles import Workspace
 
 AHEAD = 4
@@ -52,20 +55,20 @@ def encode(encoder: nn.Module, image: Tensor, protocol: Protocol) -> Tensor:
 def _prepared(sequence: Sequence, sizes: Sizes, protocol: Protocol, colour: str) -> Iterator[Tensor]:
     """The prepared images in order, read ahead by a thread."""
 
-    def load(path: Path) -> Tensor:
-        image = read_image(path)
+    def load(t: int) -> Tensor:
+        image = sequence.image(t)
         if image.shape[:2] != sizes.image:
             raise Refusal(
-                f"{path}: {image.shape[1]}x{image.shape[0]} pixels",
+                f"{sequence.images[t]}: {image.shape[1]}x{image.shape[0]} pixels",
                 expected=f"{sizes.image[1]}x{sizes.image[0]} as the first frame",
                 do="check the data set with python -m scripts.doctor",
             )
         return prepare(image, sizes, protocol.image, colour)
 
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with threads(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting: list[Future[Tensor]] = []
-        for path in sequence.images:
-            waiting.append(pool.submit(load, path))
+        for t in range(len(sequence.images)):
+            waiting.append(pool.submit(load, t))
             if len(waiting) > AHEAD:
                 yield waiting.pop(0).result()
         for future in waiting:
@@ -82,6 +85,31 @@ class Opening:
     ids: list[int]
 
 
+class Clock:
+    """Time of the network and the engine alone: no start-up, no reading, no writing, whatever else the machine does."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds, self.frames = device, 0.0, 0
+
+    def start(self) -> None:
+        self._began = self._now()
+
+    def stop(self) -> None:
+        """Count one frame since `start`."""
+        self.seconds += self._now() - self._began
+        self.frames += 1
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second; None when nothing was measured."""
+        return self.frames / self.seconds if self.seconds else None
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
 @torch.inference_mode()
 def propagate_sequence(
     encoder: nn.Module | None,
@@ -91,14 +119,17 @@ def propagate_sequence(
     *,
     colour: str = "rgb",
     single_object: bool = False,
+    clock: Clock | None = None,
 ) -> Iterator[tuple[Opening, Tensor]]:
     """Yield, for every frame in order, the opening and the class scores ``[h, w, K]``; frame 0 gives its labels.
 
-    `encoder` None copies the first mask at full size (the identity baseline). Raises Refusal for a first frame without
+    `encoder` None copies the first mask at full size (the identity baseline). `clock` measures the network and the engine
+    from frame 1 on. Raises Refusal for a first frame without
     objects, unreadable or differently sized images, and features that are not finite.
     """
-    mask = read_annotation(sequence.annotations[0], single_object=single_object)
-    height, width = read_image(sequence.images[0]).shape[:2]
+    clock = clock or Clock(device)
+    mask = sequence.first_annotation(single_object=single_object)
+    height, width = sequence.image(0).shape[:2]
     if mask.shape != (height, width):
         raise Refusal(
             f"{sequence.name}: the first annotation is {mask.shape[1]}x{mask.shape[0]}",
@@ -119,6 +150,7 @@ def propagate_sequence(
         memory: Memory | None = None
         with Workspace(device) as workspace:
             for t, image in enumerate(_prepared(sequence, sizes, protocol, colour)):
+                clock.start()
                 features = encode(encoder, image.to(device, non_blocking=True), protocol)
                 grid = (features.shape[0], features.shape[1])
                 if memory is None:
@@ -129,6 +161,7 @@ def propagate_sequence(
                     yield opening, labels
                     continue
                 scores = memory.read(t, features, workspace)
+                clock.stop()
                 if not torch.isfinite(scores).all():
                     raise Refusal(
                         f"frame {t}: label scores that are not finite",
@@ -160,10 +193,16 @@ def propagate_benchmark(
     """Write ``<sequence>.npz`` for every sequence of `davis` below `folder`; return a summary.
 
     With `whole`, files of other sequences in the folder are removed; a part of a benchmark leaves them to the other parts.
-    A sequence whose file carries the same `record` is done already (an earlier run was cut off) and is skipped; any
-    other file is replaced. Files appear under their final name only when complete.
+    A sequence whose file carries the same `record` and has not changed since is done already (an earlier run was cut off)
+    and is skipped; any other file is replaced. Files appear under their final name only when complete. Raises Refusal,
+    before anything is touched, when the folder holds files that no propagation wrote.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = linked(folder)
+    refuse_foreign_labels(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise of_system(error, folder) from error
     key = digest(record)
     sequences = [davis.sequence(name) for name in davis.sequences]
     if device.type == "cuda":
@@ -172,18 +211,21 @@ def propagate_benchmark(
     with Progress("propagate", sum(len(s.images) for s in sequences), unit="frame") as bar:
         for sequence in sequences:
             path = folder / f"{sequence.name}.npz"
-            earlier = _finished(path, key)
+            earlier = finished(path, key)
             if earlier is not None:
                 done[sequence.name] = earlier
                 bar.advance(len(sequence.images), f"{sequence.name} (kept)")
                 continue
-            start = time.perf_counter()
-            frames = propagate_sequence(encoder, sequence, protocol, device, colour=colour, single_object=single_object)
+            remove_temporaries(folder, sequence.name, ".npz")
+            start, clock = time.perf_counter(), Clock(device)
+            frames = propagate_sequence(
+                encoder, sequence, protocol, device, colour=colour, single_object=single_object, clock=clock
+            )
             with atomic(path) as temporary:
                 opening, first = next(frames)
                 with ScoreWriter(
                     temporary, frames=sequence.frames, ids=opening.ids, grid=opening.grid, sizes=opening.sizes,
-                    first_mask=opening.mask, record={**record, "key": key},
+                    first_mask=opening.mask, record={**record, "key": key, "sequence": sequence.name},
                 ) as writer:  # fmt: skip
                     writer.write(first)
                     bar.advance(note=sequence.name)
@@ -193,28 +235,10 @@ def propagate_benchmark(
             seconds = time.perf_counter() - start
             grid = f"{opening.grid[0]}x{opening.grid[1]}"
             on_gpu = device.type == "cuda"
-            done[sequence.name] = {
-                "frames": len(sequence.images), "grid": grid, "seconds": seconds, "peak_ram_mb": peak_memory_mb(),
+            done[sequence.name] = finish(path, key, {
+                "frames": len(sequence.images), "grid": grid, "seconds": seconds, "fps": clock.fps, "peak_ram_mb": peak_memory_mb(),
                 "peak_gpu_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None,
-            }  # fmt: skip
-            write_json(path.with_suffix(".json"), done[sequence.name])
+            })  # fmt: skip
     if whole:
-        for name in {p.stem for p in folder.glob("*.npz")} - set(done):  # of an earlier, larger selection
-            (folder / f"{name}.npz").unlink()
-            (folder / f"{name}.json").unlink(missing_ok=True)
+        remove_strays(folder, set(done))
     return {"sequences": done, "key": key, **totals(done)}
-
-
-def _finished(path: Path, key: str) -> dict[str, Any] | None:
-    """Frames of a finished file with this key; None when the sequence must be computed."""
-    if not path.exists():
-        return None
-    try:
-        reader = ScoreReader(path)
-    except Refusal:
-        return None
-    if reader.record.get("key") != key:
-        return None
-    timing = path.with_suffix(".json")  # written after the scores: a kill between the two loses only the time
-    found = read_json(timing) if timing.exists() else {"seconds": None}
-    return {**found, "frames": len(reader.frames), "grid": f"{reader.grid[0]}x{reader.grid[1]}"}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,29 @@ from torch import Tensor
 from corrbench.errors import Refusal
 from corrbench.propagation.decode import Sizes
 from corrbench.propagation.labels import Mask
+from corrbench.reading import regular
+
+LEVEL = 1
+"""Of the compression: scores are noise to it, and a higher one costs time for little."""
+_UNREADABLE = (
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What zipfile, numpy and json raise for files that are cut, damaged or of another kind."""
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    """A member without the time of day: equal scores give equal bytes."""
+    info = zipfile.ZipInfo(f"{name}.npy")
+    info.compress_type, info._compresslevel = zipfile.ZIP_DEFLATED, LEVEL  # type: ignore[attr-defined]
+    return info
 
 
 class ScoreWriter:
@@ -42,7 +66,7 @@ class ScoreWriter:
     ) -> None:
         self._shape = (len(ids), *grid)
         self._expected, self._written = len(frames), 0
-        self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+        self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL)
         members: dict[str, NDArray[Any]] = {
             "ids": np.array(ids, np.uint8), "image_size": np.array(sizes.image), "network_size": np.array(sizes.network),
             "padded": np.array(sizes.padded), "first_mask": first_mask, "frames": np.array(frames), "grid": np.array(grid),
@@ -53,13 +77,13 @@ class ScoreWriter:
         header = io.BytesIO()
         fields = {"descr": "<f4", "fortran_order": False, "shape": (len(frames), *self._shape)}
         np.lib.format.write_array_header_1_0(header, fields)
-        self._stream = self._zip.open("scores.npy", "w", force_zip64=True)
+        self._stream = self._zip.open(_member("scores"), "w", force_zip64=True)
         self._stream.write(header.getvalue())
 
     def _add(self, name: str, value: NDArray[Any]) -> None:
         buffer = io.BytesIO()
         np.lib.format.write_array(buffer, np.ascontiguousarray(value).reshape(value.shape), allow_pickle=False)
-        self._zip.writestr(f"{name}.npy", buffer.getvalue())
+        self._zip.writestr(_member(name), buffer.getvalue())
 
     def write(self, scores: Tensor) -> None:
         """Append one frame, ``[h, w, K]`` on any device."""
@@ -83,7 +107,7 @@ class ScoreReader:
     """Read a score file: the small members as attributes, the scores frame by frame."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = regular(path)
         try:
             with zipfile.ZipFile(path) as archive:
                 self.ids = [int(i) for i in self._small(archive, "ids")]
@@ -98,7 +122,9 @@ class ScoreReader:
                     padded=bool(self._small(archive, "padded")),
                 )
                 self.record: dict[str, Any] = json.loads(str(self._small(archive, "record")))
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+                if not isinstance(self.record, dict):
+                    raise ValueError("its record is no record")
+        except _UNREADABLE as error:
             raise Refusal(
                 f"{path}: not a readable score file ({error})",
                 expected="a file that propagate.py wrote",
@@ -121,7 +147,9 @@ class ScoreReader:
                     if len(block) != count:
                         raise ValueError("the scores end early")
                     yield torch.from_numpy(np.frombuffer(block, dtype).reshape(shape[1:]).copy())
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+                if stream.read(1):  # to the end: the archive's checksum is compared there
+                    raise ValueError("more scores than its header says")
+        except _UNREADABLE as error:
             raise Refusal(
                 f"{self.path}: damaged score file ({error})",
                 expected="a file that propagate.py wrote",

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from corrbench.datasets.boxes import read_boxes
-from corrbench.datasets.davis import read_image
 from corrbench.datasets.otb import Otb
+from corrbench.errors import Refusal
 from corrbench.metrics.otb import DISTANCES, OVERLAPS, centre_error, overlap
 from corrbench.report.pictures import WIDTH, Picture, caption
 from corrbench.report.plots import COLOURS
@@ -30,11 +30,17 @@ def box_sheet(otb: Otb, boxes: Path, title: str) -> Picture:
     strips = []
     for name in otb.sequences:
         track, guess = otb.track(name), read_boxes(boxes / f"{name}.txt")
+        if guess.shape != track.boxes.shape:
+            raise Refusal(
+                f"{boxes / name}.txt: {len(guess)} boxes",
+                expected=f"{len(track.boxes)}, one for every frame",
+                do="track the sequence again",
+            )
         guess[0] = track.boxes[0]
         ious, errors = overlap(guess, track.boxes), centre_error(guess, track.boxes)
         pictures = []
         for t in np.linspace(0, len(guess) - 1, FRAMES).round().astype(int):
-            picture = read_image(track.images[t]).copy()
+            picture = track.image(t).copy()
             scale = WIDTH / picture.shape[1]
             picture = cv2.resize(
                 picture, (WIDTH, round(picture.shape[0] * scale)), interpolation=cv2.INTER_AREA

@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from corrbench.datasets.davis import Davis, read_annotation, read_image
+from corrbench.datasets.davis import Davis
 from corrbench.datasets.palette import PALETTE
+from corrbench.errors import Refusal
+from corrbench.images import NOTHING_KNOWN, Known
 from corrbench.metrics.davis import frame_scores, read_prediction
 from corrbench.report.pictures import WIDTH, Picture, caption
 
@@ -34,21 +36,27 @@ def _outline(image: Picture, region: NDArray[np.bool_], colour: tuple[int, int, 
     cv2.drawContours(image, contours, -1, colour, width, cv2.LINE_AA)
 
 
-def strip(davis: Davis, name: str, masks: Path, *, single_object: bool) -> Picture:
+def strip(davis: Davis, name: str, masks: Path, *, single_object: bool, made: Known = NOTHING_KNOWN) -> Picture:
     """First, middle and last frame of one sequence side by side, each with its frame name and J&F."""
     sequence = davis.sequence(name)
     pictures = []
     for t in (0, len(sequence.images) // 2, len(sequence.images) - 1):
         path = sequence.images[t]
-        guess = read_prediction(masks / name / f"{path.stem}.png", single_object=single_object)
+        guess = read_prediction(masks / name / f"{path.stem}.png", single_object=single_object, made=made)
+        if guess.shape != sequence.image(t).shape[:2]:
+            raise Refusal(
+                f"{masks / name / path.stem}.png: {guess.shape[1]}x{guess.shape[0]} pixels",
+                expected="the size of its frame",
+                do="write masks at annotation size",
+            )
         truth = None
         text = f"{name} {path.stem}"
         if t < len(sequence.annotations):
-            truth = read_annotation(sequence.annotations[t], single_object=single_object)
-            objects = int(read_annotation(sequence.annotations[0], single_object=single_object).max())
+            truth = sequence.annotation(t, single_object=single_object)
+            objects = int(sequence.first_annotation(single_object=single_object).max())
             j, f = frame_scores(truth, guess, objects)
             text += f"  J&F {50 * (np.mean(j) + np.mean(f)):.0f}"
-        picture = overlay(read_image(path), guess, truth)
+        picture = overlay(sequence.image(t), guess, truth)
         size = (WIDTH, round(picture.shape[0] * WIDTH / picture.shape[1]))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
         caption(picture, text)
@@ -56,9 +64,9 @@ def strip(davis: Davis, name: str, masks: Path, *, single_object: bool) -> Pictu
     return np.concatenate(pictures, axis=1)
 
 
-def sheet(davis: Davis, masks: Path, title: str, *, single_object: bool) -> Picture:
-    """The strips of all sequences below each other under a title."""
-    strips = [strip(davis, name, masks, single_object=single_object) for name in davis.sequences]
+def sheet(davis: Davis, masks: Path, title: str, *, single_object: bool, made: Known = NOTHING_KNOWN) -> Picture:
+    """The strips of all sequences below each other under a title; `made` as in `metrics.davis.evaluate`."""
+    strips = [strip(davis, name, masks, single_object=single_object, made=made) for name in davis.sequences]
     head = np.full((44, 3 * WIDTH, 3), 255, np.uint8)
     cv2.putText(head, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
     legend = "tint: mask; white outline: missed; magenta outline: extra or wrong object (rims up to 2 px left out)"

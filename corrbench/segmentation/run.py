@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 
-from corrbench.datasets.davis import Davis, read_annotation, read_image
+from corrbench.datasets.davis import Davis, read_annotation
 from corrbench.datasets.palette import save_mask
 from corrbench.datasets.youtube_vos import YoutubeVos
 from corrbench.encoders.stm import STM
-from corrbench.files import atomic, digest, read_json, write_json
+from corrbench.errors import Refusal, few
+from corrbench.files import atomic, digest, file_hash, linked, read_record, write_record
+from corrbench.images import NOTHING_KNOWN, Known, Pixels, read_image
 from corrbench.machine import peak_memory_mb
+from corrbench.outputs import remove_temporaries
 from corrbench.progress import Progress
+from corrbench.reading import is_litter, list_files
 from corrbench.segmentation.engine import Engine, Frames
 from corrbench.segmentation.protocol import MaskPropagation
 
@@ -35,21 +40,29 @@ def davis_jobs(davis: Davis, *, single_object: bool) -> Iterable[Job]:
     """The sequences of DAVIS: objects of the first annotation, all frames written."""
     for name in davis.sequences:
         sequence = davis.sequence(name)
-        first = read_annotation(sequence.annotations[0], single_object=single_object)
-        yield Job(frames_of(sequence.name, sequence.images, {0: first}), tuple(sequence.frames))
+        first = sequence.first_annotation(single_object=single_object)
+        yield Job(frames_of(sequence.name, sequence.images, {0: first}, sequence.known), tuple(sequence.frames))
 
 
 def youtube_vos_jobs(data: YoutubeVos) -> Iterable[Job]:
     """The videos of YouTube-VOS: objects start where they are annotated; only the frames that the server scores are written."""
     for name in data.sequences:
         video = data.video(name)
-        annotations = {t: read_annotation(path) for t, path in video.annotations.items()}
-        yield Job(frames_of(name, video.images, annotations), tuple(p.stem for p in video.images), video.scored)
+        annotations = {t: read_annotation(path, known=video.known) for t, path in video.annotations.items()}
+        yield Job(
+            frames_of(name, video.images, annotations, video.known), tuple(p.stem for p in video.images), video.scored
+        )
 
 
-def frames_of(name: str, images: tuple[Path, ...], annotations: Mapping[int, Any]) -> Frames:
-    """A video whose frames are read from disk when they are needed."""
-    return Frames(name, len(images), lambda t: cv2.cvtColor(read_image(images[t]), cv2.COLOR_BGR2RGB), annotations)  # type: ignore[return-value,arg-type]
+def frames_of(
+    name: str, images: tuple[Path, ...], annotations: Mapping[int, Any], known: Known = NOTHING_KNOWN
+) -> Frames:
+    """A video whose frames are read from disk when they are needed; `known`: what the doctor recorded of them."""
+
+    def rgb(t: int) -> Pixels:
+        return cv2.cvtColor(read_image(images[t], known), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+    return Frames(name, len(images), rgb, annotations)
 
 
 def segment_benchmark(
@@ -57,14 +70,11 @@ def segment_benchmark(
 ) -> dict[str, Any]:
     """Write ``<video>/<frame>.png`` for every video below `folder`; return a summary.
 
-    A video that an earlier run with the same `record` finished is kept; anything else in the folder is removed.
+    A video that an earlier run with the same `record` finished, and whose masks are as they were written, is kept; other
+    masks of ours are removed. Raises Refusal, before anything is touched, when the folder holds other files.
     """
-    key = digest(record)
-    path = folder / "record.json"
-    earlier: dict[str, Any] = read_json(path) if path.exists() else {"key": None}
-    if earlier["key"] != key and folder.exists():
-        shutil.rmtree(folder)
-    done: dict[str, Any] = earlier["videos"] if earlier["key"] == key else {}
+    folder, key = linked(folder), digest(record)
+    done = _begin(folder, key, record)
     ordered: dict[str, Any] = {}
     engine = Engine(net, rules, device)
     if device.type == "cuda":
@@ -73,7 +83,7 @@ def segment_benchmark(
     with Progress("segment", sum(job.frames.count for job in jobs), unit="frame") as bar:
         for job in jobs:
             name = job.frames.name
-            if name in done and (folder / name).is_dir():
+            if name in done and hashes_of(folder / name) == done[name]["files"]:
                 ordered[name] = done[name]
                 bar.advance(job.frames.count, f"{name} (kept)")
                 continue
@@ -91,15 +101,61 @@ def segment_benchmark(
                 "frames": engine.timing.frames - before[0], "seconds": engine.timing.seconds - before[1], "written": written,
                 "objects": len(engine.ids), "grid": f"{height // 16}x{width // 16}", "peak_ram_mb": peak_memory_mb(),
                 "peak_gpu_mb": torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None,
+                "files": hashes_of(folder / name),
             }  # fmt: skip
             done[name] = ordered[name]
-            write_json(path, {"key": key, "record": record, "videos": done})
+            _note(folder, key, record, done)
     for stray in {p.name for p in folder.iterdir() if p.is_dir()} - set(ordered):
         shutil.rmtree(folder / stray)
-    write_json(path, {"key": key, "record": record, "videos": ordered})
+    _note(folder, key, record, ordered)
     seconds, frames = (sum(v[k] for v in ordered.values()) for k in ("seconds", "frames"))
     most = {k: max((v[k] for v in ordered.values() if v[k]), default=None) for k in ("peak_ram_mb", "peak_gpu_mb")}
     return {
         "sequences": ordered, "key": key, "frames": frames, "fps": frames / seconds if seconds else None,
         "gpu_seconds": seconds if device.type == "cuda" else None, **most,
     }  # fmt: skip
+
+
+def hashes_of(folder: Path) -> dict[str, str]:
+    """sha256 of every mask of one video by ``<video>/<frame>.png``; empty where the folder is missing."""
+    return {f"{folder.name}/{p.name}": file_hash(p) for p in list_files(folder, (".png",))}
+
+
+def _begin(folder: Path, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Videos that a run with this key finished; masks of another run are removed, and the folder says whose it is now."""
+    path = folder / "record.json"
+    found = (
+        read_record(path, "the record of finished videos", f"remove {folder} and run again")
+        if path.exists()
+        else {"key": None, "videos": {}}
+    )
+    listed = {name for video in found["videos"].values() for name in video["files"]}
+    there = (
+        sorted(p for p in folder.rglob("*") if p.is_file() and p != path and not is_litter(p.name))
+        if folder.is_dir()
+        else []
+    )
+    # a video may be complete and not yet noted when a run is killed: palette PNGs beside a record are ours
+    foreign = [
+        name
+        for p in there
+        if (name := p.relative_to(folder).as_posix()) not in listed and not (path.exists() and p.suffix == ".png")
+    ]
+    if foreign:
+        raise Refusal(
+            f"{folder}: holds files that no mask propagation wrote ({few(foreign, 3)}); nothing was changed",
+            expected="an empty folder, or the masks of an earlier run (with record.json) and nothing else",
+            do="name another folder, or move these files elsewhere",
+        )
+    remove_temporaries(folder)
+    if found["key"] == key:
+        return dict(found["videos"])
+    if folder.is_dir():
+        for old in [p for p in folder.iterdir() if p.is_dir()]:
+            shutil.rmtree(old)
+    _note(folder, key, record, {})
+    return {}
+
+
+def _note(folder: Path, key: str, record: Mapping[str, Any], done: Mapping[str, Any]) -> None:
+    write_record(folder / "record.json", {"key": key, "record": record, "videos": done})

@@ -11,20 +11,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from corrbench.datasets.boxes import write_boxes, write_times
-from corrbench.datasets.got10k import read_rgb
 from corrbench.datasets.otb import Otb, Track
 from corrbench.errors import Refusal
-from corrbench.files import atomic, digest, file_hash, read_json, write_json
+from corrbench.files import atomic, digest, file_hash, linked
 from corrbench.machine import peak_memory_mb
+from corrbench.outputs import remove_temporaries
 from corrbench.parallel import parallel_map
+from corrbench.parallel import threads as thread_pool
 from corrbench.pretraining.recipe import options_of
 from corrbench.progress import Progress
 from corrbench.tracking.crops import Image
+from corrbench.tracking.folder import begin, note
 from corrbench.tracking.probe import Options, backbone_of, load_backbone
 from corrbench.tracking.protocol import Figures
 from corrbench.tracking.siamfc import Network, Target, load_head
@@ -93,7 +96,7 @@ def track_together(
     """
     waiting = iter(tracks)
     active: list[_Lane] = []
-    with ThreadPoolExecutor(threads) as pool:
+    with thread_pool(threads) as pool:
         while True:
             while len(active) < lanes and (track := next(waiting, None)) is not None:
                 active.append(_Lane(track, pool))
@@ -129,6 +132,11 @@ def track_together(
                 yield Result(lane.track.name, lane.boxes, lane.seconds, peak_memory_mb())
 
 
+def _rgb(track: Track, t: int) -> Image:
+    """Frame t, ``[H, W, 3]`` uint8 RGB, decoded by OpenCV in training and in tracking."""
+    return cv2.cvtColor(track.image(t), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
 class _Lane:
     """A target on its way through its frames; the next image is read while the network runs."""
 
@@ -139,13 +147,13 @@ class _Lane:
         self.boxes = np.zeros((len(track.images), 4))
         self.boxes[0] = track.boxes[0]
         self.seconds = np.zeros(len(track.images))
-        self._ahead: Future[Image] = pool.submit(read_rgb, track.images[0])
+        self._ahead: Future[Image] = pool.submit(_rgb, track, 0)
 
     def image(self) -> Image:
         """The image of frame t; starts to read the next one."""
         image = self._ahead.result()
         if self.t + 1 < len(self.track.images):
-            self._ahead = self.pool.submit(read_rgb, self.track.images[self.t + 1])
+            self._ahead = self.pool.submit(_rgb, self.track, self.t + 1)
         return image
 
     def begin(self, image: Image, options: Options, figures: Figures) -> None:
@@ -182,8 +190,10 @@ def track_benchmark(
     `parts` None: the first box stays. Targets that an earlier run with the same `record` finished are kept; files of any
     other run are removed first, so nothing stale is ever scored.
     """
-    key = digest(record)
-    done = _finished(folder, key)
+    folder, key = linked(folder), digest(record)
+    done = begin(folder, key, record)
+    remove_temporaries(folder)
+    remove_temporaries(folder / "times")
     tracks = [otb.track(name) for name in otb.sequences]
     todo = sorted((t for t in tracks if t.name not in done), key=lambda t: -len(t.images))  # long ones first
     kept = sum(len(t.images) for t in tracks if t.name in done)
@@ -200,13 +210,13 @@ def track_benchmark(
                 "frames": len(result.boxes), "seconds": float(result.seconds.sum()) or None, "peak_ram_mb": result.peak_ram_mb or None,
                 "peak_gpu_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None, "sha256": file_hash(folder / f"{result.name}.txt"),
             }  # fmt: skip
-            write_json(folder / "record.json", {"key": key, "record": record, "sequences": done})
+            note(folder, key, record, done)
             bar.advance(len(result.boxes), result.name)
     ordered = {name: done[name] for name in otb.sequences}
     for name in set(done) - set(ordered):  # of an earlier, larger selection
         (folder / f"{name}.txt").unlink(missing_ok=True)
         (folder / "times" / f"{name}_time.txt").unlink(missing_ok=True)
-    write_json(folder / "record.json", {"key": key, "record": record, "sequences": ordered})
+    note(folder, key, record, ordered)
     return {"key": key, "sequences": ordered, **_totals(ordered, device)}
 
 
@@ -221,29 +231,6 @@ def _results(tracks: list[Track], parts: Parts | None, device: torch.device, wor
     else:
         # as they end: one long target must not hold back what the others have finished
         yield from parallel_map(_alone, [(parts, t) for t in tracks], workers, ordered=False)
-
-
-def _finished(folder: Path, key: str) -> dict[str, Any]:
-    """Targets that a run with this key finished; the folder is emptied of any other run's."""
-    path = folder / "record.json"
-    found: dict[str, Any] = read_json(path) if path.exists() else {"key": None}
-    if found["key"] != key:
-        if not path.exists() and folder.exists() and any(folder.iterdir()):
-            raise Refusal(
-                f"{folder}: holds files that no tracking of ours wrote",
-                expected="an empty folder, or the boxes of an earlier run (with record.json)",
-                do="name another folder",
-            )
-        path.unlink(missing_ok=True)
-        for old in (*folder.glob("*.txt"), *folder.glob("times/*_time.txt")):
-            old.unlink()
-        return {}
-    intact = {}
-    for name, entry in found["sequences"].items():
-        boxes = folder / f"{name}.txt"
-        if boxes.exists() and file_hash(boxes) == entry["sha256"]:
-            intact[name] = entry
-    return intact
 
 
 def _totals(done: dict[str, Any], device: torch.device) -> dict[str, Any]:

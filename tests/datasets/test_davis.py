@@ -80,7 +80,7 @@ def shorten(davis):
     ("damage", "message"),
     [
         (drop_image, "5 images and 6 annotations; without partner: 00002"),
-        (drop_sequence, "no .jpg files"),
+        (drop_sequence, "480p/one: no such folder"),
         (break_image, "00002.jpg: unreadable image"),
         (break_annotation, "00002.png: unreadable mask"),
         (resize_image, "00002.jpg is 80x40, the first frame 80x48"),

@@ -2,20 +2,23 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, TINY_ROW
 from PIL import Image
 
-from corrbench.datasets.davis import Sequence
+from corrbench.datasets.davis import Sequence, known_of
+from corrbench.datasets.doctor import diagnose
 from corrbench.encoders.build import build
 from corrbench.errors import Refusal
 from corrbench.files import read_json
 from corrbench.machine import pick_device
 from corrbench.propagation.decode import decode
+from corrbench.propagation.folder import check_score_file
 from corrbench.propagation.run import encode, propagate_benchmark, propagate_sequence
 from corrbench.propagation.scoremaps import ScoreReader
 from corrbench.weights.canonical import save_weights
@@ -72,25 +75,26 @@ def test_a_cut_off_run_goes_on_where_it_stopped(protocol, tiny_davis, random_net
 
 def test_sequences_of_a_larger_selection_are_removed(protocol, tiny_davis, random_net, tmp_path):
     folder = tmp_path / "labels"
-    folder.mkdir()
-    (folder / "gone.npz").write_bytes(b"from another selection")
+    propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, folder, record={"of": "a larger selection"})
+    for suffix in (".npz", ".json"):
+        (folder / f"three{suffix}").rename(folder / f"gone{suffix}")
     summary = propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, folder, record={})
     assert {p.stem for p in folder.glob("*.npz")} == {"three", "one"} == set(summary["sequences"])
 
 
 def test_score_file_is_an_ordinary_archive(protocol, tiny_davis, random_net, tmp_path):
-    propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, tmp_path, record={})
-    with np.load(tmp_path / "three.npz") as archive:
+    propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, tmp_path / "labels", record={})
+    with np.load(tmp_path / "labels" / "three.npz") as archive:
         assert archive["scores"].shape == (6, 4, 6, 10) and archive["scores"].dtype == np.float32
         assert list(archive["ids"]) == [0, 1, 2, 3]
-        streamed = torch.stack(list(ScoreReader(tmp_path / "three.npz"))).numpy()
+        streamed = torch.stack(list(ScoreReader(tmp_path / "labels" / "three.npz"))).numpy()
         assert np.array_equal(archive["scores"], streamed)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"PK" + b[2:60]])
 def test_damaged_score_file_is_refused(damage, protocol, tiny_davis, random_net, tmp_path):
-    propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, tmp_path, record={})
-    path = tmp_path / "three.npz"
+    propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, tmp_path / "labels", record={})
+    path = tmp_path / "labels" / "three.npz"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(Refusal, match="score file"):
         list(ScoreReader(path))
@@ -170,7 +174,8 @@ def test_a_gpu_job_without_a_gpu_is_refused():
 MEMORY = """
 import sys, torch
 from pathlib import Path
-from corrbench.datasets.davis import Sequence
+from corrbench.datasets.davis import Sequence, known_of
+from corrbench.datasets.doctor import diagnose
 from corrbench.propagation.protocol import Protocol
 from corrbench.machine import peak_memory_mb
 from corrbench.propagation.run import propagate_sequence
@@ -254,6 +259,56 @@ def test_golden_inputs_and_features(golden, shared, methods, protocol, tmp_path)
 
 
 def test_timing_survives_a_resume(protocol, tiny_davis, random_net, tmp_path):
-    propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, tmp_path, record={})
-    again = propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, tmp_path, record={})
-    assert again["fps"] > 0 and again["seconds"] == sum(read_json(p)["seconds"] for p in tmp_path.glob("*.json"))
+    labels = tmp_path / "labels"
+    propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, labels, record={})
+    again = propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, labels, record={})
+    notes = [read_json(p)["done"] for p in labels.glob("*.json")]
+    assert again["fps"] > 0 and again["seconds"] == sum(n["seconds"] for n in notes)
+    # the rate is that of the network and the engine, frame 0 left out: reading, writing and start-up are not in it
+    assert again["fps"] > again["frames"] / again["seconds"]
+
+
+def test_equal_scores_are_equal_files(protocol, tiny_davis, random_net, tmp_path):
+    for name in "ab":
+        propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, tmp_path / name, record={})
+    assert (tmp_path / "a/one.npz").read_bytes() == (tmp_path / "b/one.npz").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["flip", "other", "cut"])
+def test_a_damaged_file_is_propagated_again(damage, protocol, tiny_davis, random_net, tmp_path):
+    labels = tmp_path / "labels"
+    first = propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, labels, record={})
+    path, data = labels / "one.npz", (labels / "one.npz").read_bytes()
+    damaged = bytearray(data)
+    damaged[len(data) // 2] ^= 1
+    path.write_bytes({"flip": bytes(damaged), "other": (labels / "three.npz").read_bytes(), "cut": data[:1000]}[damage])
+    with pytest.raises(Refusal, match=r"one\.npz"):
+        check_score_file(path, first["sequences"]["one"]["sha256"], tmp_path / "propagation.json")
+    propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, labels, record={})
+    assert path.read_bytes() == data
+
+
+def test_foreign_files_in_the_folder_are_left_alone(protocol, tiny_davis, random_net, tmp_path):
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for name, content in (("thesis.txt", "years"), ("other.npz", "precious")):
+        (labels / name).write_text(content)
+        with pytest.raises(Refusal, match=name):
+            propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, labels, record={})
+        assert [p.name for p in labels.iterdir()] == [name] and (labels / name).read_text() == content
+        (labels / name).unlink()
+
+
+def test_a_frame_that_changes_after_the_check_is_refused(protocol, tiny_davis, random_net, tmp_path):
+    diagnosis = diagnose(tiny_davis, dict(TINY_ROW), subset=False)
+    known = known_of(tiny_davis.root, {"files": diagnosis.files("inputs"), "kind": "inputs"})
+    davis = replace(tiny_davis, known=known)
+    propagate_benchmark(random_net, davis, protocol("crw"), CPU, tmp_path / "labels", record={})
+    image = davis.sequence("one").images[3]
+    image.write_bytes(davis.sequence("one").images[2].read_bytes())
+    with pytest.raises(Refusal, match=r"00003\.jpg: is another file"):
+        list(propagate_sequence(random_net, davis.sequence("one"), protocol("crw"), CPU))
+    image.unlink()
+    (davis.root / "Annotations/480p/one/00003.png").unlink()
+    with pytest.raises(Refusal, match=r"00003\.jpg: was added or removed"):
+        davis.sequence("one")

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from tracks import make_tracks, make_weights, tiny_probe, train
 from corrbench.datasets.otb import open_otb
 from corrbench.datasets.synthetic_tracks import write_otb
 from corrbench.errors import Refusal
-from corrbench.files import canonical_json
+from corrbench.files import canonical_json, read_record, write_record
 from corrbench.tracking import run
 from corrbench.tracking.run import Parts, stay, track_benchmark, track_together
 from corrbench.weights.canonical import Weights, content_hash, load_weights, save_weights
@@ -82,16 +80,32 @@ def test_finished_targets_are_kept_and_nothing_stale_is(otb, tmp_path, monkeypat
     (folder / "b.txt").unlink()
     (folder / "c.txt").write_text("1,1,1,1\n")  # edited since
     assert again({"x": 1}) == ["b", "c"]
-    state = json.loads((folder / "record.json").read_text())
+    state = read_record(folder / "record.json")
     del state["sequences"]["a"]  # as a kill between two targets leaves it
-    (folder / "record.json").write_text(json.dumps(state))
+    write_record(folder / "record.json", state)
     assert again({"x": 1}) == ["a"]
-    (folder / "old.txt").write_text("")
-    assert again({"x": 2}) == NAMES and not (folder / "old.txt").exists()
+    assert again({"x": 2}) == NAMES
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(Refusal, match=r"files that no tracking wrote \(thesis.txt\)"):
+        again({"x": 3})
+    (folder / "thesis.txt").unlink()
     (folder / "record.json").unlink()
-    with pytest.raises(Refusal, match="holds files that no tracking of ours wrote"):
+    with pytest.raises(Refusal, match="holds files that no tracking wrote"):
         again({"x": 2})
     assert (folder / "a.txt").exists()
+
+
+def test_a_run_killed_before_its_first_target_resumes(otb, tmp_path, monkeypatch):
+    def killed(track):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run, "stay", killed)
+        track_benchmark(otb, None, CPU, tmp_path / "boxes", record={}, workers=1)
+    (tmp_path / "boxes/times").mkdir()
+    (tmp_path / "boxes/times/.a_time.77-ab.tmp.txt").write_text("half")
+    assert set(track_benchmark(otb, None, CPU, tmp_path / "boxes", record={}, workers=1)["sequences"]) == set(NAMES)
+    assert not list((tmp_path / "boxes").rglob(".*"))
 
 
 def test_stay_put(otb):
@@ -127,7 +141,7 @@ def test_a_released_layer_gives_the_same_boxes(otb, parts, tmp_path):
 def test_a_missing_image_is_named(otb, parts, tmp_path):
     tracks = [otb.track("a")]
     tracks[0].images[3].unlink()
-    with pytest.raises(Refusal, match="0004.jpg: missing"):
+    with pytest.raises(Refusal, match="0004.jpg: no such file"):
         list(track_together(parts.network(CPU), tracks, parts.options(), parts.figures(), lanes=1, threads=1))
 
 

@@ -1,0 +1,91 @@
+"""How programs end: one block on stderr, an exit status that says which kind of end, never a traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+from corrbench.parallel import parallel_map, threads
+
+HEAD = "from corrbench.errors import run_program, Refusal\n"
+
+
+def run(body, **options):
+    return subprocess.run(
+        [sys.executable, "-c", f"{HEAD}def main():\n    {body}\nrun_program(main)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ("raise Refusal('a.txt: cut', do='copy it again')", 1, "refused: a.txt: cut"),
+        ("open('/nowhere/x.txt')", 1, "refused: /nowhere/x.txt: No such file or directory"),
+        ("open('/', 'w')", 1, "refused: /: Is a directory"),
+        ("b'\\xff'.decode()", 1, "refused: a text that cannot be read"),
+        ("raise MemoryError", 1, "not enough memory"),
+        ("{}['x']", 70, "an error that nobody foresaw"),
+    ],
+)
+def test_every_error_is_one_block(body, status, words):
+    done = run(body)
+    assert done.returncode == status and words in done.stderr and "Traceback" not in done.stderr
+    assert "what to do" in done.stderr
+
+
+def test_developers_see_the_traceback():
+    done = run("{}['x']", env={**os.environ, "CORRBENCH_DEBUG": "1"})
+    assert "Traceback" in done.stderr and "KeyError" in done.stderr and done.returncode == 70
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_a_program_within_seconds(number, status):
+    body = (
+        "from corrbench.parallel import threads; import time\n"
+        "    with threads(1) as pool:\n"
+        "        work = [pool.submit(time.sleep, 30) for _ in range(4)]; print('on', flush=True); work[0].result()"
+    )
+    code = f"{HEAD}def main():\n    {body}\nrun_program(main)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "on\n"
+    start = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(20) == status and time.monotonic() - start < 5
+    said = process.stderr.read()
+    assert "run the same command again to go on" in said and len(said.splitlines()) == 1
+
+
+def _slow(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def test_work_that_waits_is_canceled_when_one_item_fails():
+    start = time.monotonic()
+    with pytest.raises(TypeError):
+        list(parallel_map(_slow, ["no number", *[120] * 6], 2))
+    assert time.monotonic() - start < 90  # the workers' start is most of it, on a busy machine
+
+
+def test_threads_do_not_go_on_after_an_error():
+    waiting = []
+
+    def work():
+        with threads(1) as pool:
+            waiting.extend(pool.submit(time.sleep, 0.05) for _ in range(200))
+            waiting[0].result()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    assert any(future.cancelled() for future in waiting)
