@@ -99,9 +99,10 @@ def test_a_run_killed_before_its_first_target_resumes(otb, tmp_path, monkeypatch
     def killed(track):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(run, "stay", killed)
-        track_benchmark(otb, None, CPU, tmp_path / "boxes", record={}, workers=1)
+        with pytest.raises(KeyboardInterrupt):
+            track_benchmark(otb, None, CPU, tmp_path / "boxes", record={}, workers=1)
     (tmp_path / "boxes/times").mkdir()
     (tmp_path / "boxes/times/.a_time.77-ab.tmp.txt").write_text("half")
     assert set(track_benchmark(otb, None, CPU, tmp_path / "boxes", record={}, workers=1)["sequences"]) == set(NAMES)
