@@ -82,7 +82,7 @@ class Selection:
     topk: int | None
     """Keep the k best over all context frames jointly, before the softmax; null keeps all."""
     keep_ties: bool
-    """Keep every candidate that equals the k-th (DINO)."""
+    """Keep every candidate that equals the k-th in exp(similarity / temperature), float32 (DINO)."""
     temperature: float
 
 
@@ -202,6 +202,11 @@ class Protocol:
             refuse(
                 "selection.keep_ties with exempt or repeated frames",
                 "exempt_long_term: false and first_frame_repeats: never",
+            )
+        if self.selection.keep_ties and (not self.features.l2_normalize or self.selection.temperature < 0.012):
+            refuse(
+                f"selection.keep_ties with temperature {self.selection.temperature}, l2_normalize: {self.features.l2_normalize}",
+                "unit features and at least 0.012: exp(similarity / temperature) decides ties and must fit into float32",
             )
         if self.window.shape == "disc" and self.window.radius < 1:
             refuse("a disc of radius 0", "a radius of at least 1 (the distance stays strictly below it)")

@@ -53,6 +53,8 @@ def test_decode_belongs_to_postprocess_unless_the_memory_is_hard(protocol):
         ("vfs-r18", {"image": {"pixels": None}}, "without image.pixels"),
         ("crw", {"window": {"radius": 0}}, "disc of radius 0"),
         ("dino", {"context": {"long_term": []}}, "can be empty"),
+        ("dino", {"selection": {"temperature": 0.01}}, "keep_ties with temperature 0.01"),
+        ("dino", {"features": {"l2_normalize": False}}, "keep_ties with .* l2_normalize: False"),
         ("crw", {"labels": {"memory": "hard"}}, "memory: hard with downsample: bilinear"),
         ("crw", {"labels": {"classes": "seven"}}, "classes: seven with downsample: bilinear"),
         ("vfs-r18", {"labels": {"classes": "present"}}, "classes: present with downsample: nearest"),
