@@ -65,6 +65,17 @@ def test_two_frames_make_no_palindrome():
         Options(clip=2)
 
 
+@pytest.mark.parametrize(
+    "grid", [{"patch": 256}, {"patch": 300}, {"stride": 256}, {"image": 64}, {"image": 96, "patch": 80}, {"stride": 0}]
+)
+def test_one_patch_makes_no_walk(grid):
+    """One node is at home wherever it walks: loss 0 from the first step to the last."""
+    with pytest.raises(Refusal, match="at most one patch in an image"):
+        Options(**grid)
+    assert float(walk(unit(2, 16, 4, 1), temperature=0.05, dropout=0.0)[0]) == 0
+    assert len(Options(patch=192).corners) == 3 and len(Options(patch=224).corners) == 2
+
+
 def test_encoder_as_the_reference_trains_it():
     net = Model(Options()).encoder.model
     assert net(torch.zeros(1, 3, 64, 64)).shape == (1, 512, 8, 8)
