@@ -160,9 +160,13 @@ class Source:
         return found[rng.permutation(len(found))]
 
     def _clips(self, video: Video) -> int:
+        """As torchvision's VideoClips counts: frames left at the option's rate, of which a clip takes some in a row."""
+        left = video.frames
         if video.fps:
-            return max(int(video.frames / video.fps * self.options.fps) - self.options.clip + 1, 0)
-        return max(video.frames - self.options.clip + 1, 0)
+            step = video.fps / self.options.fps
+            # a whole step is a slice, which takes a frame of the last, incomplete step too
+            left = -(-left // int(step)) if step.is_integer() else int(left * self.options.fps / video.fps)
+        return max(left - self.options.clip + 1, 0)
 
     def frames(self, video: Video, start: int) -> list[int]:
         """Numbers of a clip's frames: floor(i * fps / rate) (torchvision VideoClips); without fps a gap that fits."""
