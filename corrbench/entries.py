@@ -59,7 +59,7 @@ class Entry:
     weights: tuple[WeightsId, ...]
     """The weights files: none for identity, two for a fusion."""
     encoder: Mapping[str, Any]
-    """The encoder row; for a fusion with the members' encoders in place of their names."""
+    """The encoder row as the protocol loads it; for a fusion with the members' encoders in place of their names."""
 
     @property
     def id(self) -> str:

@@ -68,6 +68,8 @@ class Grid:
             if protocol == "own" and row["encoder"]["arch"] == "stm" and is_youtube_vos(measured):
                 name = "mivos-ytvos"
             rules = self._mask_rules(name, row, measured, f"{place}.protocols")
+            if isinstance(rules, Protocol):
+                encoder = rules.encoder_row(encoder)
         weights = self._weights(row, members, source, place)
         if (encoder["arch"] == "none") != rules.copy:
             raise Refusal(

@@ -165,6 +165,47 @@ def test_inheritance_changes_only_what_it_names(protocol):
     assert sfc.context == crw.context and sfc.labels == crw.labels and sfc.decode == crw.decode
 
 
+def test_every_number_of_sfc_has_the_pass_of_its_harness_and_no_other_has():
+    """SFC's loader moves the batch norm statistics: in the rows that are compared with its README, each member of the fusion too."""
+
+    def row(target, end=""):
+        values = {
+            "methods": target.values["method"],
+            "weights": target.values["weights"],
+            "protocols": target.values["protocol"] + end,
+        }
+        return {**{k: [v] for k, v in values.items()}, "benchmarks": [target.benchmark]}
+
+    def has_pass(entry):
+        return {m.get("zero_image_pass", False) for m in entry.encoder.get("members", [entry.encoder])}
+
+    known = [
+        t
+        for t in read_targets(config())
+        if t.benchmark == "davis2017-val" and t.values["method"] and t.values["protocol"]
+    ]
+    known = [t for t in known if t.values["id"] != "crw-paper"]  # the same entry as crw
+    theirs = [t for t in known if "Alxead/SFC" in t.values["source"]]
+    assert [t.values["id"] for t in theirs] == [
+        "crw-sfc",
+        "sfc",
+        "fc",
+        "imagenet-r50-sfc",
+        "moco-v1",
+        "simsiam",
+        "pixpro",
+    ]
+    chosen = config(runs=[*(row(t) for t in known), *(row(t, "-clean") for t in theirs)])
+    entries, clean = chosen.entries[: len(known)], chosen.entries[len(known) :]
+    for target, entry in zip(known, entries, strict=True):
+        assert has_pass(entry) == {target in theirs}, target.values["id"]
+        assert target_of(entry, known, subset=False) is target
+    for entry, other in zip([e for t, e in zip(known, entries, strict=True) if t in theirs], clean, strict=True):
+        assert has_pass(other) == {False} and other.encoder.keys() == entry.method["encoder"].keys()
+        assert other.hash != entry.hash and entry.propagate_settings() != other.propagate_settings(), "measured anew"
+        assert target_of(other, theirs, subset=False) is None, "no number of SFC's is measured so"
+
+
 def test_missing_data_root_says_what_to_add():
     broken = Config({"runs": BASE["runs"]})
     with pytest.raises(

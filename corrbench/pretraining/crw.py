@@ -50,8 +50,19 @@ class Options:
             raise Refusal(
                 f"clip: {self.clip}", expected="at least 3: two frames make no palindrome", do="use longer clips"
             )
+        if min(self.image, self.patch, self.stride) < 1 or len(self.corners) < 2:
+            raise Refusal(
+                f"image: {self.image}, patch: {self.patch}, stride: {self.stride}: at most one patch in an image",
+                expected="two patches or more along a side: a walk over one node always ends at home, with loss 0",
+                do="use smaller patches or a smaller stride (the published recipe: 64 and 32 of 256)",
+            )
         if self.edge_dropout not in ("shared", "independent"):
             raise Refusal(f"edge_dropout: {self.edge_dropout!r}", expected="shared or independent", do="correct it")
+
+    @property
+    def corners(self) -> range:
+        """Where patches begin along a side of the image; each pair of two is a node."""
+        return range(0, self.image - self.patch + 1, self.stride)
 
     def check_share(self, clips: int) -> None:
         """Refuse a share of the batch per process that the batch-norm batches do not divide."""
@@ -149,9 +160,13 @@ class Source:
         return found[rng.permutation(len(found))]
 
     def _clips(self, video: Video) -> int:
+        """As torchvision's VideoClips counts: frames left at the option's rate, of which a clip takes some in a row."""
+        left = video.frames
         if video.fps:
-            return max(int(video.frames / video.fps * self.options.fps) - self.options.clip + 1, 0)
-        return max(video.frames - self.options.clip + 1, 0)
+            step = video.fps / self.options.fps
+            # a whole step is a slice, which takes a frame of the last, incomplete step too
+            left = -(-left // int(step)) if step.is_integer() else int(left * self.options.fps / video.fps)
+        return max(left - self.options.clip + 1, 0)
 
     def frames(self, video: Video, start: int) -> list[int]:
         """Numbers of a clip's frames: floor(i * fps / rate) (torchvision VideoClips); without fps a gap that fits."""
@@ -176,8 +191,8 @@ class Source:
         box = augment.random_box(rng, image.width, image.height, (0.8, 0.95), (0.7, 1.3))
         image = augment.crop_pil(image, box, o.image)
         patches = []
-        for top in range(0, o.image - o.patch + 1, o.stride):
-            for left in range(0, o.image - o.patch + 1, o.stride):
+        for top in o.corners:
+            for left in o.corners:
                 x, y, w, h = augment.random_box(rng, o.patch, o.patch, (0.7, 0.9), (3 / 4, 4 / 3))
                 patches.append(augment.as_tensor(augment.crop_pil(image, (left + x, top + y, w, h), o.patch)))
         return torch.stack(patches)

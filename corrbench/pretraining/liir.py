@@ -148,17 +148,18 @@ class Model(Method):
         o = self.options
         inputs, colours = rec.drop_channel(batch["frames"].flatten(0, 1), rec.draw_channel(generator))
         inputs, colours = inputs.unflatten(0, (-1, 2)), colours.unflatten(0, (-1, 2))
-        trunks = [
-            self.network.trunk(inputs[:, i]) for i in (1, 0)
-        ]  # target, reference: each its own batch for batch norm
-        target, reference = (self.network.post_convolution(trunk).float() for trunk in trunks)
+        # each its own batch for batch norm, in the reference's order, which its running statistics depend on:
+        # mast_momen.py encodes the target first, mast_semantic.py (stages without the queue) the reference
+        first, second = (1, 0) if o.momentum else (0, 1)
+        trunks = {i: self.network.trunk(inputs[:, i]) for i in (first, second)}
+        target, reference = (self.network.post_convolution(trunks[i]).float() for i in (1, 0))
         with torch.autocast(inputs.device.type, enabled=False):  # raw dot products overflow half precision (T-LIIR-14)
             weights = rec.local_correlation(target, reference, o.radius).softmax(1)
             copied = rec.copy_colours(weights, colours[:, 0, :, ::4, ::4])
             parts = {"pixel": rec.colour_loss(copied, colours[:, 1])}
             loss = parts["pixel"]
             if o.semantic or o.momentum:
-                parts["semantic"] = self._semantic(trunks[0].float(), trunks[1].float(), colours, batch["video"])
+                parts["semantic"] = self._semantic(trunks[1].float(), trunks[0].float(), colours, batch["video"])
                 loss = loss + o.semantic_weight * parts["semantic"]
             if o.compact:
                 parts["compact"] = compactness_loss(weights)

@@ -195,20 +195,27 @@ def _readd_ties(
     window: Window,
     selection: Selection,
 ) -> None:
-    """Recompute, in place, the queries whose k-th candidate is tied with the next: all that reach it stay (DINO)."""
+    """Recompute, in place, the queries whose k-th candidate is tied with the next: all that reach it stay.
+
+    Ties are those of exp(similarity / temperature) in float32, as DINO's ``label_propagation`` compares: division and
+    exponential round, so neighbouring similarities are one value there. `best` has similarities.
+    """
     k = selection.topk
     assert k is not None
     if best.shape[1] <= k:
         return
-    tied = (best[:, k - 1] == best[:, k]).nonzero()[:, 0]
+    logits = best / selection.temperature  # [Q, k + 1]
+    reached = logits.exp()
+    tied = (reached[:, k - 1] == reached[:, k]).nonzero()[:, 0]
     if not len(tied):
         return
     y, x = (torch.arange(*side, device=sims.device) for side in (tile.ky, tile.kx))
     dy = y[:, None, None] - (tile.qy[0] + tied // tile.shape[1])  # [kh, 1, M]
     dx = x[:, None] - (tile.qx[0] + tied % tile.shape[1])  # [kw, M]
     outside = ~inside(window, dy, dx)[:, :, None]  # [kh, kw, 1, M]
-    values = sims[..., tied].float().masked_fill_(outside, float("-inf"))  # [kh, kw, N, M]
-    weights = ((values - best[tied, 0]) / selection.temperature).exp_() * (values >= best[tied, k - 1])
+    values = (sims[..., tied].float() / selection.temperature).masked_fill_(outside, float("-inf"))  # [kh, kw, N, M]
+    kept = values.exp() >= reached[tied, k - 1]
+    weights = (values - logits[tied, 0]).exp_() * kept
     rect = labels[:, slice(*tile.ky), slice(*tile.kx)].permute(1, 2, 0, 3)  # [kh, kw, N, K]
     total = weights.sum((0, 1, 2))[:, None]
     scores[tied] = weights.flatten(0, 2).t() @ rect.flatten(0, 2) / total

@@ -37,10 +37,9 @@ def first_labels(mask: Mask, grid: tuple[int, int], rule: Labels, *, stride: int
     if rule.downsample == "bilinear":
         ids = [int(i) for i in np.unique(mask)]
         onehot = (mask[:, :, None] == np.array(ids, np.uint8)).astype(np.float32)
-        size = grid[::-1]
-        # one channel at a time: cv2 resizes at most four channels alike
-        soft = [cv2.resize(onehot[:, :, i], size, interpolation=cv2.INTER_LINEAR) for i in range(len(ids))]
-        return torch.from_numpy(np.stack(soft, 2)), ids
+        # all channels in one call, as CRW does: for 2 channels and for more than 4 OpenCV rounds otherwise than for one
+        soft = cv2.resize(onehot, grid[::-1], interpolation=cv2.INTER_LINEAR)
+        return torch.from_numpy(soft.reshape(*grid, len(ids))), ids  # of one channel OpenCV drops the axis
     small = shrink(mask, grid, rule, stride=stride)
     count = 7 if rule.classes == "seven" else int(small.max()) + 1
     ids = list(range(count))

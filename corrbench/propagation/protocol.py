@@ -15,6 +15,15 @@ from corrbench.files import digest
 
 
 @dataclass(frozen=True)
+class Encoder:
+    """What a harness does to every network that it loads, whatever its method."""
+
+    zero_image_pass: bool
+    """One pass of an image of zeros in training mode moves the batch norm statistics before they are used (SFC; see
+    ``corrbench/encoders/zero_pass.py``). Rows that do not say it have none."""
+
+
+@dataclass(frozen=True)
 class Image:
     """How a frame is sized before the encoder sees it."""
 
@@ -82,7 +91,7 @@ class Selection:
     topk: int | None
     """Keep the k best over all context frames jointly, before the softmax; null keeps all."""
     keep_ties: bool
-    """Keep every candidate that equals the k-th (DINO)."""
+    """Keep every candidate that equals the k-th in exp(similarity / temperature), float32 (DINO)."""
     temperature: float
 
 
@@ -123,7 +132,7 @@ class Decode:
 
 
 _PARTS: dict[str, type] = {
-    "image": Image, "features": Features, "context": Context, "window": Window,
+    "encoder": Encoder, "image": Image, "features": Features, "context": Context, "window": Window,
     "selection": Selection, "readout": Readout, "labels": Labels, "decode": Decode,
 }  # fmt: skip
 
@@ -148,6 +157,7 @@ class Protocol:
     """One named set of propagation rules; see the parts for every field."""
 
     name: str
+    encoder: Encoder
     image: Image
     features: Features
     context: Context
@@ -171,6 +181,8 @@ class Protocol:
             values = dict(row.get(part) or {})
             if part == "window" and isinstance(values.get("search"), Mapping):
                 values["search"] = _build(Search, values["search"], f"protocol {name}: window.search")
+            if part == "encoder":
+                values.setdefault("zero_image_pass", False)
             if part == "context":
                 values["long_term"] = tuple(values.get("long_term", ()))
             parts[part] = _build(kind, values, f"protocol {name}: {part}")
@@ -194,6 +206,8 @@ class Protocol:
         def refuse(found: str, expected: str) -> None:
             raise Refusal(f"protocol {self.name}: {found}", expected=expected, do="correct the row")
 
+        if self.copy and self.encoder.zero_image_pass:
+            refuse("copy with encoder.zero_image_pass", "no network, or no copy")
         if self.image.size != "native" and not self.image.pixels:
             refuse(f"image.size {self.image.size} without image.pixels", "a number of pixels")
         if self.selection.topk is None and self.selection.keep_ties:
@@ -202,6 +216,11 @@ class Protocol:
             refuse(
                 "selection.keep_ties with exempt or repeated frames",
                 "exempt_long_term: false and first_frame_repeats: never",
+            )
+        if self.selection.keep_ties and (not self.features.l2_normalize or self.selection.temperature < 0.012):
+            refuse(
+                f"selection.keep_ties with temperature {self.selection.temperature}, l2_normalize: {self.features.l2_normalize}",
+                "unit features and at least 0.012: exp(similarity / temperature) decides ties and must fit into float32",
             )
         if self.window.shape == "disc" and self.window.radius < 1:
             refuse("a disc of radius 0", "a radius of at least 1 (the distance stays strictly below it)")
@@ -234,6 +253,8 @@ class Protocol:
         """Every field that changes a number, as plain data (the name is left out)."""
         values = asdict(self)
         del values["name"]
+        if not self.encoder.zero_image_pass:
+            del values["encoder"]
         values["context"]["long_term"] = list(self.context.long_term)
         return values
 
@@ -242,9 +263,19 @@ class Protocol:
         """12 hex digits over `settings()`."""
         return digest(self.settings())
 
+    def encoder_row(self, encoder: Mapping[str, Any]) -> dict[str, Any]:
+        """A method's encoder row, of a fusion with its members' rows in it, as this protocol loads it."""
+        if not self.encoder.zero_image_pass:
+            return dict(encoder)
+        if encoder["arch"] == "fusion":
+            return {**encoder, "members": [self.encoder_row(member) for member in encoder["members"]]}
+        return {**encoder, "zero_image_pass": True}
+
     def propagate_settings(self) -> dict[str, Any]:
-        """The fields that the propagate stage reads: without `decode`, unless the memory is decoded."""
+        """The fields that the propagate stage reads: without `decode`, unless the memory is decoded, and without what the
+        entry's encoder row says."""
         values = self.settings()
+        values.pop("encoder", None)
         if self.labels.memory == "soft":
             del values["decode"]
         else:

@@ -11,6 +11,7 @@ from torch import nn
 
 from corrbench.encoders.build import build
 from corrbench.encoders.fusion import Fusion
+from corrbench.encoders.zero_pass import zero_image_pass
 from corrbench.errors import Refusal
 from corrbench.weights.canonical import load_weights
 
@@ -18,6 +19,7 @@ from corrbench.weights.canonical import load_weights
 def load_encoder(encoder: Mapping[str, Any], files: Sequence[Path], device: torch.device) -> nn.Module:
     """Build the network, load the weights strictly, and put it on the device in eval mode.
 
+    With `zero_image_pass` in the row (of a fusion: in each member's) the batch norm statistics move as in SFC's harness.
     `files`: one weights file, or for `arch: fusion` those of the fine-grained and the semantic member. The module maps
     ``[B, 3, H, W]`` to ``[B, C, h, w]`` and has the attribute `stride`. Raises Refusal for weights of another network.
     """
@@ -41,4 +43,6 @@ def load_encoder(encoder: Mapping[str, Any], files: Sequence[Path], device: torc
             expected=f"the tensors of {encoder}",
             do="use a checkpoint that holds every layer of this encoder",
         ) from error
+    if encoder.get("zero_image_pass", False):
+        zero_image_pass(net)
     return net.to(device).eval().requires_grad_(False)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision.datasets.video_utils import VideoClips
 
 from corrbench.datasets.videos import Index, Video
 from corrbench.errors import Refusal
@@ -65,6 +66,17 @@ def test_two_frames_make_no_palindrome():
         Options(clip=2)
 
 
+@pytest.mark.parametrize(
+    "grid", [{"patch": 256}, {"patch": 300}, {"stride": 256}, {"image": 64}, {"image": 96, "patch": 80}, {"stride": 0}]
+)
+def test_one_patch_makes_no_walk(grid):
+    """One node is at home wherever it walks: loss 0 from the first step to the last."""
+    with pytest.raises(Refusal, match="at most one patch in an image"):
+        Options(**grid)
+    assert float(walk(unit(2, 16, 4, 1), temperature=0.05, dropout=0.0)[0]) == 0
+    assert len(Options(patch=192).corners) == 3 and len(Options(patch=224).corners) == 2
+
+
 def test_encoder_as_the_reference_trains_it():
     net = Model(Options()).encoder.model
     assert net(torch.zeros(1, 3, 64, 64)).shape == (1, 512, 8, 8)
@@ -113,6 +125,18 @@ def test_clips_at_eight_frames_a_second():
     index = Index((video, Video("w", 30, 30.0, 340, 256)))
     rows = source.epoch(index, np.random.default_rng(0))
     assert sorted(rows[:, 0]) == [0] * 5 + [1] * 5 and len({tuple(r) for r in rows}) == 10
+
+
+@pytest.mark.parametrize("fps", [4.0, 8.0, 12.5, 16.0, 23.976, 24.0, 25.0, 29.97, 30000 / 1001, 30.0, 48.0, 59.94])
+@pytest.mark.filterwarnings("ignore:There aren't enough frames")
+def test_clips_are_those_of_torchvision(fps):
+    """At 24 frames a second the frames are a slice with step 3, whose length rounds up."""
+    source = Source(Options())
+    for frames in range(1, 326):
+        video = Video("v", frames, fps, 340, 256)
+        theirs, _ = VideoClips.compute_clips_for_video(torch.arange(frames), 4, 1, fps, 8)
+        assert source._clips(video) == len(theirs), frames
+        assert [source.frames(video, i) for i in range(len(theirs))] == theirs.tolist()
 
 
 def test_forty_nine_patches():

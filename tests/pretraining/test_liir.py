@@ -135,6 +135,32 @@ def test_target_and_reference_are_batches_of_their_own():
     assert int(model.network.bn1.num_batches_tracked) == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "order"),
+    [
+        (Options(image=64), (0, 1)),
+        (Options(image=64, semantic=True), (0, 1)),
+        (Options(image=64, semantic=True, compact=True), (0, 1)),
+        (Options(image=64, momentum=True, queue=6), (1, 0)),
+        (FULL, (1, 0)),
+    ],
+    ids="ABCDE",
+)
+def test_running_statistics_follow_the_references_order(options, order):
+    """mast_semantic.py (A to C) encodes the reference frame, then the target; mast_momen.py (D, E) the other way round."""
+    torch.manual_seed(0)
+    model, literal = Model(options), Model(options)
+    literal.load_state_dict(model.state_dict())
+    pairs = batch([0, 1])
+    model(pairs, torch.Generator().manual_seed(3))
+    inputs, _ = rec.drop_channel(pairs["frames"].flatten(0, 1), rec.draw_channel(torch.Generator().manual_seed(3)))
+    for frame in order:  # 0 is the reference, 1 the target
+        literal.network.trunk(inputs.unflatten(0, (-1, 2))[:, frame])
+    found, expected = model.network.state_dict(), literal.network.state_dict()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=name)
+
+
 def test_frozen_batch_norm_stays_frozen():
     model = Model(Options(image=64, freeze_bn=True)).train()
     before = model.network.bn1.running_mean.clone()

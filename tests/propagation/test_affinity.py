@@ -101,6 +101,30 @@ def test_ties_at_the_kth_place_are_kept():
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
 
 
+def test_ties_are_those_of_the_exponential():
+    """DINO compares exp(sim / 0.1) in float32: a similarity one rounding step below the k-th is the same there."""
+    values = (torch.arange(400, dtype=torch.int32) + torch.tensor(0.8).view(torch.int32)).view(torch.float32)
+    exponentials = torch.exp(values / 0.1)
+    lower = int((exponentials[1:] == exponentials[:-1]).nonzero()[0])
+    kth, below, under = values[lower + 1], values[lower], values[lower] - 1e-4
+    assert kth > below and torch.exp(kth / 0.1) == torch.exp(below / 0.1) > torch.exp(under / 0.1)
+    sims = torch.zeros(5, 5)
+    sims[2, 1:4] = torch.stack([torch.tensor(0.9), kth, below])  # the third candidate of a top 2
+    sims[1, 2] = under
+    key = torch.nn.functional.pad(sims[:, :, None], (0, 1))  # [5, 5, 2]: the query (1, 0) reads them as they are
+    query = torch.tensor([1.0, 0.0]).expand(5, 5, 2).contiguous()
+    labels = torch.eye(25).view(5, 5, 25)
+    got = topk_readout(
+        query, bank([key]), labels[None], copies=[1],
+        window=Window("square", 2, False, "excluded", None), selection=Selection(2, True, 0.1),
+    )[2, 2]  # fmt: skip
+    assert set(got.nonzero()[:, 0].tolist()) == {11, 12, 13}
+    expected = dense.dense_topk(
+        query, [key], [labels], exempt=0, allowed=dense.window(5, 5, "square", 2), topk=2, temperature=0.1, keep_ties=True
+    )[2, 2]  # fmt: skip
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
+
+
 def test_fewer_candidates_than_k():
     """A window smaller than k: what is forbidden may be kept but must weigh nothing."""
     got = topk_readout(

@@ -36,6 +36,24 @@ def test_bilinear_labels_are_soft_and_keep_a_tiny_object():
     assert ids == [0, 1, 2]  # the highest id left after the shrink decides
 
 
+@pytest.mark.parametrize("objects", [1, 2, 3, 4, 6, 11, 254])
+@pytest.mark.parametrize("size", [(480, 854), (240, 427)])
+def test_bilinear_labels_are_resized_in_one_call(objects, size):
+    """CRW code/data/vos.py resizes all channels at once; one by one OpenCV's sums differ by up to 3e-5."""
+    height, width = size
+    mask = np.random.default_rng(objects).integers(0, objects + 1, size, dtype=np.uint8)
+    grid = (-(-height // 8), -(-width // 8))
+    labels, ids = first_labels(mask, grid, BILINEAR, stride=8)
+    assert ids == list(range(objects + 1))
+    onehot = np.stack([mask == i for i in ids], -1)
+    assert np.array_equal(labels, cv2.resize(np.float32(onehot), grid[::-1]))  # bilinear is OpenCV's default
+
+
+def test_an_object_that_fills_the_frame_is_one_class():
+    labels, ids = first_labels(np.full((48, 80), 3, np.uint8), (6, 10), BILINEAR, stride=8)
+    assert ids == [3] and labels.shape == (6, 10, 1) and (labels == 1).all()
+
+
 def test_nearest_is_pil_nearest():
     mask = np.arange(854, dtype=np.int64).repeat(8).reshape(854, 8).T.astype(np.uint8)
     small = shrink(np.ascontiguousarray(mask), (1, 107), NEAREST, stride=8)

@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT, TINY_ROW
 from PIL import Image
 
-from corrbench.datasets.davis import Sequence, known_of
+from corrbench.datasets.davis import Sequence, known_of, read_annotation
 from corrbench.datasets.doctor import diagnose
 from corrbench.encoders.build import build
 from corrbench.errors import Refusal
@@ -19,6 +19,7 @@ from corrbench.files import read_json
 from corrbench.machine import pick_device
 from corrbench.propagation.decode import decode
 from corrbench.propagation.folder import check_score_file
+from corrbench.propagation.labels import first_labels
 from corrbench.propagation.run import encode, propagate_benchmark, propagate_sequence
 from corrbench.propagation.scoremaps import ScoreReader
 from corrbench.weights.canonical import save_weights
@@ -174,8 +175,7 @@ def test_a_gpu_job_without_a_gpu_is_refused():
 MEMORY = """
 import sys, torch
 from pathlib import Path
-from corrbench.datasets.davis import Sequence, known_of
-from corrbench.datasets.doctor import diagnose
+from corrbench.datasets.davis import Sequence
 from corrbench.propagation.protocol import Protocol
 from corrbench.machine import peak_memory_mb
 from corrbench.propagation.run import propagate_sequence
@@ -227,6 +227,8 @@ def test_golden_crw_output(golden, shared, methods, protocol, tmp_path):
     sequence = Sequence("car-shadow", tuple(images), (golden / "annotation-00000.png",))
     rules = protocol("crw")
     reference = np.load(golden / "car-shadow.npz")
+    labels, _ = first_labels(read_annotation(sequence.annotations[0]), (60, 107), rules.labels, stride=8)
+    assert np.array_equal(labels, reference["label0_resized"]), "to the last bit"
     for t, (opening, scores) in enumerate(propagate_sequence(net, sequence, rules, CPU)):
         difference = np.abs(scores.numpy() - reference["soft_labels"][t]).max(-1)
         assert (difference <= 1e-5).mean() >= 0.999, t

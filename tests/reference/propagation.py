@@ -22,14 +22,22 @@ def dense_topk(query, keys, labels, *, exempt, allowed, topk, temperature, keep_
     h, w, c = query.shape
     sims = query.reshape(-1, c) @ torch.stack(keys).reshape(-1, c).t()  # [hw, N*hw]
     sims = sims.view(h * w, len(keys), -1)
+    flat = torch.stack(labels).reshape(-1, labels[0].shape[-1])
+    if keep_ties:
+        return dino_readout(sims, allowed, flat, topk=topk, temperature=temperature).view(h, w, -1)
     sims[:, exempt:] += torch.where(allowed, 0.0, float("-inf"))[:, None]
     logits = sims.view(h * w, -1).div_(temperature)
-    flat = torch.stack(labels).reshape(-1, labels[0].shape[-1])
     best, index = logits.topk(topk, dim=1)
-    if keep_ties:
-        weights = torch.where(logits >= best[:, -1:], logits, float("-inf")).softmax(1)
-        return (weights @ flat).view(h, w, -1)
     return (best.softmax(1)[..., None] * flat[index]).sum(1).view(h, w, -1)
+
+
+def dino_readout(sims, allowed, flat, *, topk, temperature):
+    """DINO's own order of operations (eval_video_segmentation.py label_propagation): exponential, window, the k-th
+    largest, everything below it to 0, division by the sum. sims ``[hw, N, hw]``, flat labels ``[N*hw, K]``; ``[hw, K]``."""
+    affinity = (torch.exp(sims / temperature) * allowed[:, None]).flatten(1)
+    least = affinity.topk(topk, dim=1).values[:, -1:]
+    affinity[affinity < least] = 0
+    return (affinity / affinity.sum(1, keepdim=True)) @ flat
 
 
 def crw_context(t, n):
