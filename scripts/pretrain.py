@@ -8,24 +8,29 @@ recipe.json and curves.png. SIGTERM and SIGUSR1 save; a run of one process then 
 
 import argparse
 import json
+import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from corrbench.datasets.clips import link_roots
 from corrbench.datasets.videos import Index, Reader
 from corrbench.errors import Refusal, run_program
-from corrbench.files import file_hash, save_tensors, write_json
+from corrbench.files import file_hash, save_tensors, write_record
 from corrbench.machine import pick_device
+from corrbench.outputs import claim, remove_temporaries
 from corrbench.pretraining.cost import cost_lines
 from corrbench.pretraining.curves import plot_curves, read_log, waiting_share
 from corrbench.pretraining.loop import STOPPED, Pace, Run, Stopped
 from corrbench.pretraining.processes import Processes
 from corrbench.pretraining.recipe import TIERS, Recipe, pretrain_code
+from corrbench.pretraining.saved import LOG, refuse_foreign
 from corrbench.provenance import device_name, libraries
 from corrbench.rows import AllRows
-from corrbench.weights.canonical import load_weights
+from corrbench.weights.trained import HASH, read_start
 
 
 def main() -> None:
@@ -40,8 +45,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="folder of the indexed videos or frame folders")
     parser.add_argument(
         "--roots",
-        type=json.loads,
-        default={},
+        default="{}",
         help="JSON: where the roots of clips lie now, by name; links below --root follow",
     )
     parser.add_argument("--kind", choices=("frames", "videos"), default="frames", help="what the index lists")
@@ -59,8 +63,10 @@ def main() -> None:
     parser.add_argument("--cost", action="store_true", help="print what the run would cost, and stop")
     args = parser.parse_args()
 
+    # SLURM's early warning: before and after training it ends the program as SIGTERM does
+    signal.signal(signal.SIGUSR1, signal.getsignal(signal.SIGTERM))
     if args.settings:
-        recipe = Recipe.from_settings(json.loads(args.settings))
+        recipe = Recipe.from_settings(from_json(args.settings, "--settings"))
     else:
         recipe = Recipe.from_row(AllRows(args.rows).recipes.get(args.recipe, "--recipe"), args.tier)
     if (recipe.init or recipe.start) and args.init is None:
@@ -74,57 +80,81 @@ def main() -> None:
             f"--init for the recipe {recipe.name}", expected="none: it starts from nothing", do="remove --init"
         )
     code = pretrain_code(recipe.method)
+    start = read_start(args.init)[1] if args.init else None
     if args.threads:
         torch.set_num_threads(args.threads)
     processes = Processes.start(pick_device(args.device))
+    if args.cost:
+        run = prepare(args, recipe, processes, code, start)
+        if run.step >= run.total:
+            print(f"all {run.total} steps of {recipe.name}, tier {recipe.tier}, are done")
+        print(
+            "\n".join(cost_lines(run, args.workers)) if processes.world == 1 and run.step < run.total else "", end="\n"
+        )
+        return
+    with claim(args.out) if processes.first else nullcontext():
+        if processes.first:
+            refuse_foreign(args.out)
+            args.out.mkdir(parents=True, exist_ok=True)
+            remove_temporaries(args.out)
+        run = prepare(args, recipe, processes, code, start)
+        if processes.world == 1 and run.step < run.total:
+            print("\n".join(cost_lines(run, args.workers)), flush=True)
+        try:
+            run.train(Pace(args.workers, args.save_minutes, args.save_steps, args.log_steps, args.tensorboard))
+        except Stopped as stopped:
+            print(stopped, flush=True)
+            run.end()
+            sys.exit(STOPPED)
+        if processes.first:
+            finish(run, args)
+        run.end()
+
+
+def prepare(args: argparse.Namespace, recipe: Recipe, processes: Processes, code: str, start: str | None) -> Run:
+    """The run, at the step where it goes on."""
     # a method whose data are no videos opens them itself
     opened = getattr(recipe.module, "open_reader", None)
     if not args.data.is_file():
         raise Refusal(
             f"--data {args.data}: no such file", expected="index.csv of scripts/frames.py", do="correct --data"
         )
-    link_roots(args.root, {name: Path(path) for name, path in args.roots.items()})
+    roots = from_json(args.roots, "--roots")
+    if not isinstance(roots, dict) or not all(isinstance(path, str) for path in roots.values()):
+        raise Refusal(f"--roots: {args.roots}", expected="a JSON object of paths by name", do="correct --roots")
+    link_roots(args.root, {name: Path(path) for name, path in roots.items()})
     reader = opened(args.root, args.data) if opened else Reader(args.root, Index.read(args.data), args.kind)
     identity = {
-        "recipe": recipe.settings(), "seed": args.seed, "data": reader.index.fingerprint, "code": code,
-        "init": _init_hash(args.init) if args.init else None,
+        "recipe": recipe.settings(), "seed": args.seed, "data": reader.index.fingerprint, "code": code, "init": start,
     }  # fmt: skip
-    if not args.cost:
-        args.out.mkdir(parents=True, exist_ok=True)
     run = Run(recipe, args.seed, reader, args.out, processes, identity=identity)
     run.start(args.init, peek=args.cost)
-    if args.cost and run.step >= run.total:
-        print(f"all {run.total} steps of {recipe.name}, tier {recipe.tier}, are done")
-    if processes.world == 1 and run.step < run.total:
-        print("\n".join(cost_lines(run, args.workers)), flush=True)
-    if args.cost:
-        return
-    pace = Pace(args.workers, args.save_minutes, args.save_steps, args.log_steps, args.tensorboard)
+    return run
+
+
+def finish(run: Run, args: argparse.Namespace) -> None:
+    """Write what a run ends with: log, curves, checkpoint and its record."""
+    recipe, out = run.recipe, args.out
+    run.write_log()  # whatever happened to the file meanwhile
+    lines = read_log(out / LOG)
+    plot_curves(lines, out / "curves.png", f"{recipe.name}, {recipe.tier}, seed {args.seed}")
+    save_tensors(out / "checkpoint.pth", run.model.checkpoint())
+    write_record(out / "recipe.json", {
+        **run.identity, "hash": recipe.hash, "steps": run.total, "processes": run.processes.world, "segments": run.segments,
+        "device": device_name(run.processes.device), "libraries": libraries(), "loss": lines[-1]["loss"], "waiting_share": waiting_share(lines),
+        "videos": len(run.reader.index.videos), "replaced": sum(line["replaced"] for line in lines), HASH: file_hash(out / "checkpoint.pth"),
+    })  # fmt: skip
+    print(
+        f"{run.total} steps, loss {lines[0]['loss']:.4f} -> {lines[-1]['loss']:.4f}, waiting for data {waiting_share(lines):.0%}"
+    )
+
+
+def from_json(text: str, option: str) -> Any:
+    """The value of an option that is JSON."""
     try:
-        run.train(pace)
-    except Stopped as stopped:
-        print(stopped, flush=True)
-        run.end()
-        sys.exit(STOPPED)
-    if processes.first:
-        lines = read_log(args.out / "log.jsonl")
-        plot_curves(lines, args.out / "curves.png", f"{recipe.name}, {recipe.tier}, seed {args.seed}")
-        save_tensors(args.out / "checkpoint.pth", run.model.checkpoint())
-        write_json(args.out / "recipe.json", {
-            **identity, "hash": recipe.hash, "steps": run.total, "processes": processes.world, "segments": run.segments, "device": device_name(processes.device),
-            "libraries": libraries(), "loss": lines[-1]["loss"], "waiting_share": waiting_share(lines),
-            "videos": len(reader.index.videos), "replaced": sum(line["replaced"] for line in lines),
-        })  # fmt: skip
-        print(
-            f"{run.total} steps, loss {lines[0]['loss']:.4f} -> {lines[-1]['loss']:.4f}, waiting for data {waiting_share(lines):.0%}"
-        )
-    run.end()
-
-
-def _init_hash(path: Path) -> str:
-    """Of a canonical weights file that of its tensors, so that a copy made again is the same start."""
-    canonical = "meta" in torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return load_weights(path).meta["sha256"] if canonical else file_hash(path)  # refuses an altered file
+        return json.loads(text)
+    except ValueError as error:
+        raise Refusal(f"{option}: no JSON ({error})", expected="JSON", do=f"correct {option}") from error
 
 
 if __name__ == "__main__":

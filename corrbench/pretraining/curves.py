@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from corrbench.errors import Refusal
 from corrbench.files import atomic
+from corrbench.reading import read_text
 
 NOT_LOSSES = (
     "step",
@@ -27,8 +30,23 @@ NOT_LOSSES = (
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log, in order."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The lines of a log, in order. Raises Refusal that names a line that is cut, no line of a log or without a finite loss."""
+    lines = []
+    for number, text in enumerate(read_text(path).splitlines(), 1):
+        try:
+            line = json.loads(text)
+            numbers = all(isinstance(value, int | float) for value in line.values())
+            whole = numbers and math.isfinite(line["loss"]) and line["step"] > 0
+        except (ValueError, KeyError, AttributeError):
+            whole = False
+        if not whole:
+            raise Refusal(
+                f"{path}: line {number} is damaged: {text[:60]!r}",
+                expected="a line of a run's log",
+                do="run the pretraining again: it writes the log anew from last.pt",
+            )
+        lines.append(line)
+    return lines
 
 
 def waiting_share(lines: list[dict[str, Any]]) -> float:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import gc
 import json
-import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,14 @@ from corrbench.errors import DiskFull, Refusal
 from corrbench.files import atomic, digest, full_disk_refused, save_tensors
 from corrbench.pretraining.method import Method
 from corrbench.pretraining.networks import join_batchnorm
-from corrbench.pretraining.order import STEP, STOP_SIGNALS, DataReader, Order, StepData, Steps, loader, stream
+from corrbench.pretraining.order import STEP, DataReader, Order, StepData, Steps, loader, stream
 from corrbench.pretraining.processes import Processes
 from corrbench.pretraining.recipe import Recipe, options_of
+from corrbench.pretraining.saved import LOG, STATE, check_state, does_not_fit, load_state, save_state
 from corrbench.pretraining.schedule import factor, make_optimizer, total_steps
+from corrbench.pretraining.stopping import Asked
 from corrbench.progress import Progress
+from corrbench.weights.trained import read_start
 
 STOPPED = 75
 """Exit status of a run that was asked to stop and has saved: run it again and it goes on."""
@@ -79,13 +82,15 @@ class Run:
         self.order.epochs = -(-self.total // self.order.steps)
         self.identity, self.step = identity, 0
         self.segments: list[list[int]] = []  # (first step, processes)
+        self.lines: list[str] = []
+        """The log up to now. ``last.pt`` keeps it too, so ``log.jsonl`` is right whatever happened to it."""
         torch.manual_seed(int(stream(STEP, seed).integers(2**63)))
         self.model: Method = module.Model(options)
 
     @property
     def state_file(self) -> Path:
         """What a run goes on from."""
-        return self.folder / "last.pt"
+        return self.folder / STATE
 
     def start(self, init: Path | None, *, peek: bool = False) -> None:
         """Put the network on its device; go on from the saved state of the same run, or start (from `init`).
@@ -96,16 +101,20 @@ class Run:
         self.model.to(p.device)
         saved = self._saved(peek)
         if saved is None and init is not None:
-            self.model.load_init(torch.load(init, map_location=p.device, weights_only=True))
-        if saved is not None:
-            self.model.load_state_dict(saved["model"])
-        if self.recipe.batchnorm == "sync" and p.world > 1:
-            join_batchnorm(self.model, p.device)
-        self.optimizer = make_optimizer(self.recipe.optimizer, self.model)
-        if saved is not None:
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.step = saved["step"]
-            self.segments = saved["segments"]
+            self._begin_from(init)
+        try:
+            if saved is not None:
+                self.model.load_state_dict(saved["model"])
+            if self.recipe.batchnorm == "sync" and p.world > 1:
+                join_batchnorm(self.model, p.device)
+            self.optimizer = make_optimizer(self.recipe.optimizer, self.model)
+            if saved is not None:
+                self.optimizer.load_state_dict(saved["optimizer"])
+                self.step, self.segments, self.lines = saved["step"], saved["segments"], saved["log"]
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if saved is None:
+                raise
+            raise does_not_fit(self.state_file, error) from error
         if not self.segments or self.segments[-1][1] != p.world:
             self.segments.append([self.step, p.world])
             if self.step and p.first:
@@ -113,20 +122,35 @@ class Run:
                     f"going on with {p.world} processes after {self.segments[-2][1]}: other batch norm and other random numbers",
                     flush=True,
                 )
-        if not peek:
-            self._cut_log()
+        if not peek and p.first and (self.lines or (self.folder / LOG).exists()):
+            self.write_log()
         self.net: nn.Module = self.model
         if p.world > 1:
             ids = [p.device.index] if p.device.type == "cuda" else None
             # buffers stay each process's own: VFS broadcasts none, and LIIR's queue would cost half a gigabyte a step
             self.net = nn.parallel.DistributedDataParallel(self.model, device_ids=ids, broadcast_buffers=False)
 
+    def _begin_from(self, init: Path) -> None:
+        raw, _ = read_start(init)
+        try:
+            self.model.load_init(raw)
+        except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
+            said = str(error).splitlines() or [""]
+            raise Refusal(
+                f"--init {init}: not what {self.recipe.name} starts from ({type(error).__name__}: {said[-1].strip()[:200]})",
+                expected=f"the checkpoint.pth of {self.recipe.init}"
+                if self.recipe.init
+                else "a weights file that fits",
+                do="correct --init",
+            ) from error
+
     def _saved(self, peek: bool) -> dict[str, Any] | None:
-        if not self.state_file.is_file():
+        saved = load_state(self.folder)
+        if saved is None:
             return None
-        saved = torch.load(self.state_file, map_location="cpu", weights_only=True)
         differing = [k for k, v in self.identity.items() if saved["identity"].get(k) != v]
         if not differing:
+            check_state(self.state_file, saved, self.total)
             return saved
         if self.processes.first and not peek:
             kept = self.state_file.with_name(f"last.{digest(saved['identity'], 8)}.pt")
@@ -139,18 +163,20 @@ class Run:
 
     def train(self, pace: Pace) -> None:
         """Run the remaining steps. Raises Stopped after a signal, and Refusal for a loss or a gradient that is not finite."""
-        p, recipe = self.processes, self.recipe
-        asked = _Asked()
         data = StepData(self.order, self.reader)
-        batches = loader(
-            data, Steps(self.order, self.step, self.total, p.rank, p.world), pace.workers, pin=p.device.type == "cuda"
-        )
-        writer = _tensorboard(self.folder) if pace.tensorboard and p.first else None
-        asked.ignore()  # the loader's processes inherit that; they must outlive the signal until the run has saved
-        arriving = iter(batches)
+        steps = Steps(self.order, self.step, self.total, self.processes.rank, self.processes.world)
+        batches = loader(data, steps, pace.workers, pin=self.processes.device.type == "cuda")
+        writer = _tensorboard(self.folder) if pace.tensorboard and self.processes.first else None
+        with Asked() as asked:
+            with asked.held_back(pace.workers):  # they must outlive the signal until the run has saved
+                arriving = iter(batches)
+            self._steps(arriving, pace, asked, writer)
+
+    def _steps(self, arriving: Iterator[dict[str, Tensor]], pace: Pace, asked: Asked, writer: Any) -> None:
+        p, recipe = self.processes, self.recipe
         self.net.train()
         saved_at, end = time.monotonic(), time.perf_counter()
-        with asked, Progress(f"{recipe.name} {recipe.tier}", self.total, unit="step", done=self.step) as bar:
+        with Progress(f"{recipe.name} {recipe.tier}", self.total, unit="step", done=self.step) as bar:
             for batch in arriving:
                 waited = time.perf_counter() - end
                 figures = self._step(batch)
@@ -229,60 +255,27 @@ class Run:
     def save(self) -> None:
         """Write ``last.pt``; the old one stays until the new one is complete."""
         if self.processes.first:
-            state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-            save_tensors(
-                self.state_file, {**state, "step": self.step, "identity": self.identity, "segments": self.segments}
-            )
+            save_state(
+                self.folder,
+                {
+                    "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step,
+                    "identity": self.identity, "segments": self.segments, "log": self.lines,
+                },
+            )  # fmt: skip
 
     def _log(self, line: dict[str, float], writer: Any) -> None:
-        path = self.folder / "log.jsonl"
+        self.lines.append(json.dumps(line))
+        path = self.folder / LOG
         with full_disk_refused(path), path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(self.lines[-1] + "\n")
         if writer is not None:
             for name, value in line.items():
                 writer.add_scalar(name, value, self.step)
 
-    def _cut_log(self) -> None:
-        """Lines of steps that will be done again go; so does a line that a kill left half written."""
-        path = self.folder / "log.jsonl"
-        if self.processes.first and path.exists():
-            kept = [line for line in path.read_text().splitlines() if _logged_step(line) <= self.step]
-            with atomic(path) as temporary:
-                temporary.write_text("".join(f"{line}\n" for line in kept))
-
-
-def _logged_step(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except ValueError:
-        return float("inf")
-
-
-class _Asked:
-    """Notes the signals that ask a job to stop: SIGTERM (SLURM before a time limit or a pre-emption), SIGUSR1, SIGINT."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._old: dict[int, Any] = {}
-
-    def ignore(self) -> None:
-        """From now on until the block begins."""
-        for number in STOP_SIGNALS:
-            self._old[number] = signal.signal(number, signal.SIG_IGN)
-
-    def __enter__(self) -> _Asked:
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: Any) -> None:
-        if self.signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt  # the second Ctrl-C means it
-        self.signal = number
+    def write_log(self) -> None:
+        """Write ``log.jsonl`` anew: lines of steps that will be done again go, and whatever else happened to the file."""
+        with atomic(self.folder / LOG) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in self.lines))
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -9,6 +9,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from corrbench.errors import Refusal
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -21,9 +23,15 @@ class Processes:
     @classmethod
     def start(cls, device: torch.device) -> Processes:
         """Join the other processes: NCCL on GPUs, gloo on CPUs. One process stays alone."""
-        world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+        try:
+            world, rank, local = (
+                int(os.environ.get(k, d)) for k, d in (("WORLD_SIZE", 1), ("RANK", 0), ("LOCAL_RANK", 0))
+            )
+        except ValueError as error:
+            raise Refusal(f"WORLD_SIZE, RANK or LOCAL_RANK: {error}", expected="the numbers that torchrun sets",
+                          do="start with torchrun, or unset them") from error  # fmt: skip
         if device.type == "cuda":
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+            device = torch.device("cuda", local)
             torch.cuda.set_device(device)
         if world > 1:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))

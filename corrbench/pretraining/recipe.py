@@ -69,7 +69,11 @@ class Recipe:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Recipe:
-        """What `settings` gave."""
+        """What `settings` gave. Raises Refusal for anything else."""
+        if not isinstance(settings, Mapping) or set(settings) != (names := {f.name for f in fields(cls)}):
+            differing = sorted(set(settings) ^ names) if isinstance(settings, Mapping) else [type(settings).__name__]
+            raise Refusal(f"--settings: not those of a recipe ({', '.join(differing[:5])})",
+                          expected="JSON of Recipe.settings()", do="correct --settings, or give --recipe")  # fmt: skip
         return cls(**settings)
 
     def settings(self) -> dict[str, Any]:

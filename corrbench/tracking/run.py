@@ -30,7 +30,7 @@ from corrbench.tracking.crops import Image
 from corrbench.tracking.folder import begin, note
 from corrbench.tracking.probe import Options, backbone_of, load_backbone
 from corrbench.tracking.protocol import Figures
-from corrbench.tracking.siamfc import Network, Target, load_head
+from corrbench.tracking.siamfc import Network, Target, load_head, read_head
 from corrbench.weights.canonical import load_weights
 
 LANES = 16
@@ -76,7 +76,7 @@ class Parts:
         )
         if self.head is None:
             return Network(backbone, load_head(weights.extra, options, str(self.weights)), device)
-        raw = torch.load(self.head, map_location="cpu", weights_only=True)
+        raw = read_head(self.head)
         if raw["weights_sha256"] != weights.meta["sha256"]:
             raise Refusal(
                 f"{self.head}: trained on the weights {raw['weights_sha256'][:12]}",

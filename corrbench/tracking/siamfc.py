@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from corrbench.errors import Refusal
+from corrbench.errors import Refusal, few
 from corrbench.files import digest
 from corrbench.tracking.crops import Image, centre_of, crop, crop_sides
 from corrbench.tracking.head import Head
 from corrbench.tracking.inputs import normalize
 from corrbench.tracking.probe import Options
 from corrbench.tracking.protocol import Figures
+from corrbench.weights.trained import read_trained
 
 
 class Network:
@@ -101,16 +102,29 @@ class Target:
         return np.array([cx + 1 - (w - 1) / 2, cy + 1 - (h - 1) / 2, w, h], np.float64)
 
 
+def read_head(path: Path) -> dict[str, Any]:
+    """A probe's checkpoint: ``{state_dict, weights_sha256}``. Raises Refusal for one that is damaged or no probe's."""
+    raw = read_trained(path, "the checkpoint.pth of a trained probe")
+    state, sha256 = raw.get("state_dict"), raw.get("weights_sha256")
+    if not (isinstance(state, dict) and isinstance(sha256, str) and all(map(torch.is_tensor, state.values()))):
+        raise Refusal(
+            f"{path}: entries {few([str(k) for k in raw])}",
+            expected="state_dict and weights_sha256, as a probe writes them",
+            do="name the checkpoint.pth of a probe, or train it again",
+        )
+    return raw
+
+
 def head_hash(path: Path) -> str:
     """12 hex digits over the tensors of a probe's checkpoint."""
-    tensors = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    tensors = read_head(path)["state_dict"]
     return digest([[name, hashlib.sha256(tensors[name].numpy().tobytes()).hexdigest()] for name in sorted(tensors)])
 
 
 def load_head(raw: dict[str, Any], options: Options, where: str) -> Head:
     """The trained layer from tensors ``head.z_convs.0.weight``, ...
 
-    Raises Refusal when it is missing or of another width than the backbone.
+    Raises Refusal when it is missing, of another width than the backbone, or not finite.
     """
     head = Head(options.channels, options.scale)
     own = {k.removeprefix("head."): v for k, v in raw.items() if k.startswith("head.")}
@@ -120,6 +134,13 @@ def load_head(raw: dict[str, Any], options: Options, where: str) -> Head:
             expected="head.z_convs.0.weight, head.x_convs.0.weight and their biases",
             do="use a probe with `head: trained`, or a released tracking checkpoint",
         )
+    for name, value in own.items():
+        if not (value.is_floating_point() and bool(torch.isfinite(value).all())):
+            raise Refusal(
+                f"{where}: head.{name} holds values that are not finite numbers",
+                expected="finite floating-point numbers",
+                do="train the probe again",
+            )
     try:
         head.load_state_dict(own, strict=True)
     except RuntimeError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from corrbench.errors import Refusal
 from corrbench.files import save_tensors
+from corrbench.tensors import load_tensors
 
 
 @dataclass(frozen=True)
@@ -44,33 +44,62 @@ def save_weights(path: Path, weights: Weights) -> None:
     save_tensors(path, {"state_dict": weights.state_dict, "extra": weights.extra, "meta": weights.meta})
 
 
+def is_canonical(raw: Any) -> bool:
+    """Whether the content of a file has the entries of the canonical format."""
+    return isinstance(raw, dict) and set(raw) == {"state_dict", "extra", "meta"}
+
+
 def load_weights(path: Path) -> Weights:
-    """Read a canonical file. Raises Refusal when it is missing, unreadable, not canonical or altered."""
+    """Read a canonical file. Raises Refusal when it is missing, unreadable, not canonical, damaged or altered."""
     if not path.is_file():
         raise Refusal(
-            f"{path}: no such weights file",
+            f"{path}: {'a folder' if path.is_dir() else 'no such weights file'}",
             expected="a file that convert.py wrote",
             do="run the convert stage, or correct the path",
         )
-    try:
-        raw = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise Refusal(
-            f"{path}: not a readable weights file ({str(error).splitlines()[0]})",
-            expected="a file that convert.py wrote",
-            do="convert the checkpoint again",
-        ) from error
-    if not isinstance(raw, dict) or set(raw) != {"state_dict", "extra", "meta"}:
+    again = "convert the checkpoint again: python -m scripts.convert --help"
+    return weights_of(load_tensors(path, "a weights file of scripts/convert.py", again), path)
+
+
+def weights_of(raw: Any, path: Path) -> Weights:
+    """The weights in the content of a canonical file; `path` is for the refusal."""
+    if not is_canonical(raw):
         raise Refusal(
             f"{path}: not in the canonical format",
             expected="the entries state_dict, extra and meta",
             do="convert it first: python -m scripts.convert --help",
         )
-    weights = Weights(raw["state_dict"], raw["extra"], raw["meta"])
-    if content_hash(weights) != weights.meta["sha256"]:
+    meta = raw["meta"]
+    tensors = [t for group in ("state_dict", "extra") for t in _values(raw[group])]
+    if not (
+        isinstance(meta, dict)
+        and set(meta) >= {"arch", "encoder", "sha256"}
+        and tensors
+        and all(map(_is_plain, tensors))
+    ):
+        raise Refusal(
+            f"{path}: entries that scripts/convert.py does not write",
+            expected="dense float32 and int64 tensors, and a report with arch, encoder and sha256",
+            do="convert the checkpoint again",
+        )
+    weights = Weights(raw["state_dict"], raw["extra"], meta)
+    if content_hash(weights) != meta["sha256"]:
         raise Refusal(
             f"{path}: the tensors do not have the hash that the file records",
-            expected=weights.meta["sha256"],
+            expected=str(meta["sha256"]),
             do="convert the checkpoint again",
         )
     return weights
+
+
+def _values(group: Any) -> list[Any]:
+    return list(group.values()) if isinstance(group, dict) else [group]
+
+
+def _is_plain(value: Any) -> bool:
+    return (
+        torch.is_tensor(value)
+        and value.layout is torch.strided
+        and not value.is_meta
+        and value.dtype in (torch.float32, torch.int64)
+    )

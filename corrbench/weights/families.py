@@ -20,7 +20,7 @@ class Family:
     name: str
     source: str
     container: tuple[str | None, ...]
-    """Entries of the outer dictionary that may hold the tensors; None is the file itself."""
+    """Entries of the outer dictionary that hold the tensors in the source's own files; None is the file itself."""
     signature: tuple[str, ...]
     """Patterns that must each match some key."""
     absent: tuple[str, ...] = ()
@@ -33,6 +33,8 @@ class Family:
     """(pattern, reason): tensors that the encoder does not need."""
     arch: str | None = None
     """The family's only network; None: ResNet-18 or ResNet-50, from the keys."""
+    elsewhere: bool = True
+    """Whether tensors of this family may also stand in another entry; False where the entry alone tells two families apart."""
 
 
 _RESNET = r"(?P<name>(conv1|bn1|layer[1-4]\.\d+\.(conv\d|bn\d|downsample\.[01]))\.\w+)$"
@@ -65,23 +67,23 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "moco", "facebookresearch/moco moco_v1_200ep_pretrain.pth.tar", ("state_dict",),
-        signature=(r"module\.encoder_q\.conv1\.",),
-        take=((r"module\.encoder_q\." + _RESNET, r"\g<name>"),),
-        drop=((r"module\.encoder_q\.fc\.", "training head"), (r"module\.encoder_k\.", "momentum encoder"),
-              (r"module\.queue(_ptr)?$", "queue of negatives")),
+        signature=(r"(?:module\.)?encoder_q\.conv1\.",),
+        take=((r"(?:module\.)?encoder_q\." + _RESNET, r"\g<name>"),),
+        drop=((r"(?:module\.)?encoder_q\.fc\.", "training head"), (r"(?:module\.)?encoder_k\.", "momentum encoder"),
+              (r"(?:module\.)?queue(_ptr)?$", "queue of negatives")),
     ),
     Family(
         "simsiam", "facebookresearch/simsiam checkpoint_0099.pth.tar", ("state_dict",),
-        signature=(r"module\.encoder\.conv1\.", r"module\.predictor\."),
-        take=((r"module\.encoder\." + _RESNET, r"\g<name>"),),
-        drop=((r"module\.encoder\.fc\.", "projector"), (r"module\.predictor\.", "predictor")),
+        signature=(r"(?:module\.)?encoder\.conv1\.", r"(?:module\.)?predictor\."),
+        take=((r"(?:module\.)?encoder\." + _RESNET, r"\g<name>"),),
+        drop=((r"(?:module\.)?encoder\.fc\.", "projector"), (r"(?:module\.)?predictor\.", "predictor")),
     ),
     Family(
         "pixpro", "zdaxie/PixPro pixpro_base_r50_400ep_md5_919c6612.pth", ("model",),
-        signature=(r"module\.encoder\.conv1\.", r"module\.encoder_k\."),
-        take=((r"module\.encoder\." + _RESNET, r"\g<name>"),),
-        drop=((r"module\.encoder_k\.", "momentum encoder"), (r"module\.projector(_k)?\.", "training head"),
-              (r"module\.value_transform\.", "training head")),
+        signature=(r"(?:module\.)?encoder\.conv1\.", r"(?:module\.)?encoder_k\."),
+        take=((r"(?:module\.)?encoder\." + _RESNET, r"\g<name>"),),
+        drop=((r"(?:module\.)?encoder_k\.", "momentum encoder"), (r"(?:module\.)?projector(_k)?\.", "training head"),
+              (r"(?:module\.)?value_transform\.", "training head")),
     ),
     Family(
         "torchvision", "torchvision resnet18/resnet50 V1 files", (None,),
@@ -94,6 +96,7 @@ FAMILIES: tuple[Family, ...] = (
         signature=(r"conv1\.weight$", r"layer1\.0\.conv1\.weight$"),
         take=((_RESNET, r"\g<name>"),),
         drop=((r"fc\.(weight|bias)$", "classifier"),),
+        elsewhere=False,
     ),
     Family(
         "vfs-training", "xvjiarui/VFS epoch_*.pth", ("state_dict",),
@@ -143,16 +146,35 @@ def _matches(patterns: Iterable[str], keys: Iterable[str]) -> bool:
     return all(any(re.match(pattern, key) for key in keys) for pattern in patterns)
 
 
+def fitting(keys: Iterable[str], container: str | None) -> list[Family]:
+    """The families whose patterns fit: those that keep their tensors in this entry, or if there are none those of other entries."""
+    keys = list(keys)
+    found = [f for f in FAMILIES if _matches(f.signature, keys)]
+    return [f for f in found if container in f.container] or [f for f in found if f.elsewhere]
+
+
+def prefixes(keys: Iterable[str]) -> list[str]:
+    """What may stand before the names of a family: ``module.backbone.`` where a key is ``module.backbone.conv1.weight``.
+
+    Short ones first. A prefix inside another one is left out: what a family's names wrap is that family's own.
+    """
+    found = set()
+    for signature in {f.signature[0] for f in FAMILIES}:
+        pattern = re.compile(rf"(?:^|(?<=\.))(?:{signature})")
+        found |= {key[: m.start()] for key in keys if (m := pattern.search(key))}
+    return sorted(found, key=lambda p: (len(p), p))
+
+
 def detect(keys: Iterable[str], container: str | None) -> Family:
     """The one family whose patterns fit. Raises Refusal when none or several do."""
     keys = list(keys)
-    fitting = [f for f in FAMILIES if container in f.container and _matches(f.signature, keys)]
-    if len(fitting) == 1:
-        return fitting[0]
+    found = fitting(keys, container)
+    if len(found) == 1:
+        return found[0]
     place = f"entry {container!r}" if container else "the top level"
     sample = ", ".join(keys[:4]) or "no tensors"
-    names = ", ".join(f.name for f in (fitting or FAMILIES))
-    if fitting:
+    names = ", ".join(f.name for f in (found or FAMILIES))
+    if found:
         raise Refusal(
             f"the keys of {place} fit several checkpoint families: {names}",
             expected="exactly one",
@@ -161,7 +183,7 @@ def detect(keys: Iterable[str], container: str | None) -> Family:
     raise Refusal(
         f"the keys of {place} fit no known checkpoint family; they begin {sample}",
         expected=f"one of {names}",
-        do="add a family to corrbench/weights/families.py",
+        do="rename its tensors to those of a family (docs/weights.md), or add a family to corrbench/weights/families.py",
     )
 
 

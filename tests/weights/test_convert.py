@@ -14,9 +14,10 @@ from corrbench.encoders.build import build
 from corrbench.errors import Refusal
 from corrbench.files import file_hash
 from corrbench.weights.canonical import content_hash, load_weights, save_weights
-from corrbench.weights.convert import convert, random_weights, read_checkpoint, tensors_of
+from corrbench.weights.convert import convert, random_weights
 from corrbench.weights.families import FAMILIES, detect, family
 from corrbench.weights.load import load_encoder
+from corrbench.weights.opening import read_checkpoint
 
 COUNTS = {"stm": 597, "resnet18": 120, "resnet50": 318, "resnet18_hr": 114}
 
@@ -110,8 +111,8 @@ def not_finite(model):
     model["encoder.model.layer2.0.conv1.weight"][0, 0, 0, 0] = float("nan")
 
 
-def no_variance(model):
-    model["encoder.model.bn1.running_var"][0] = 0
+def negative_variance(model):
+    model["encoder.model.bn1.running_var"][0] = -1e-3
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def no_variance(model):
         (duplicate, "both become 'layer2.0.conv1.weight'"),
         (wrong_shape, r"layer2.0.conv1.weight has shape \(3, 3\)"),
         (not_finite, "layer2.0.conv1.weight holds values that are not finite"),
-        (no_variance, "bn1.running_var holds variances"),
+        (negative_variance, "bn1.running_var holds variances that are negative"),
     ],
 )
 def test_damaged_checkpoints_are_refused_by_name(change, message, tmp_path, methods):
@@ -260,4 +261,4 @@ def test_files_that_are_no_checkpoint(content, tmp_path):
     path = tmp_path / "broken.pth"
     path.write_bytes(content)
     with pytest.raises(Refusal, match="broken.pth: "):
-        tensors_of(read_checkpoint(path), path)
+        read_checkpoint(path)
