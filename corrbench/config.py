@@ -13,6 +13,7 @@ from corrbench.entries import Entry, WeightsId
 from corrbench.errors import Refusal, nearest
 from corrbench.grid import Grid
 from corrbench.pretraining.recipe import Recipe, check_options
+from corrbench.provenance import code_version
 from corrbench.rows import AllRows, read_yaml, validate
 from corrbench.training import Training
 
@@ -96,6 +97,23 @@ class Config:
                 do=how_to_get(row),
             )
         return found
+
+    def made_data(self) -> dict[str, dict[str, Any]]:
+        """What decides each data set that the workflow makes below ``results/data/``, by its folder: settings, and code if it is generated."""
+        made: dict[str, dict[str, Any]] = {}
+        code = code_version("scripts/synthetic.py")
+        for row in self.all_benchmarks():
+            if self.is_generated(row):
+                settings: Any = {k: v for k, v in row.items() if k != "title"}
+                made[row["name"]] = {"settings": settings, "code": code}
+            elif self.is_downloaded(row):
+                archives = [[a["file"], a.get("hash"), a.get("size")] for a in self.archives(row["data"])]
+                made[row["data"]] = {"settings": archives, "code": ""}
+        for name in {recipe.data for recipe in self.all_recipes()}:
+            if self.training.are_videos_generated(name):
+                settings = self.rows.datasets.get(name, "data")["videos"]["generate"]
+                made[name] = {"settings": settings, "code": code}
+        return made
 
     def check_data(self) -> None:
         """Raise Refusal when a benchmark has no data root, an own checkpoint is missing, or a subset names what its split lacks."""
