@@ -6,6 +6,10 @@ jobs, before the graph is built. Only the main process does so, never the proces
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +18,10 @@ from typing import Any
 from corrbench.errors import Refusal
 from corrbench.locks import holders, owner_line, remove_dead
 
+PARENT = "CORRBENCH_PARENT"
+"""Environment variable: the process that started Snakemake and ends with it."""
+PATIENCE = 20
+"""Seconds that a run waits for another one that is about to end, and that the jobs of one that ends have."""
 STALE = "Made again where the target needs it, because it does not belong to what is asked now:"
 
 
@@ -23,6 +31,7 @@ def watch(workflow: Any, stale: Callable[[], Mapping[Path, str]], warn: Callable
     A forced file is made again if the target needs it; it is no target itself, as those of ``--forcerun`` are.
     """
     prepare = workflow._prepare_dag
+    end_with_parent()
 
     def prepared(*arguments: Any, **settings: Any) -> None:
         prepare(*arguments, **settings)
@@ -76,7 +85,11 @@ def name_locks(persistence: Any) -> None:
 
     @contextmanager
     def locked() -> Iterator[None]:
+        until = time.monotonic() + PATIENCE
         remove_dead(folder)
+        while persistence.locked and time.monotonic() < until:
+            time.sleep(0.5)
+            remove_dead(folder)
         if persistence.locked:
             refusal = Refusal(
                 f"another run makes these results: {holders(folder)}",
@@ -88,3 +101,19 @@ def name_locks(persistence: Any) -> None:
             yield
 
     persistence._write_locks, persistence.lock = write_named, locked
+
+
+def end_with_parent() -> None:
+    """End this process and its jobs soon after the program that started it has ended, however that ended (`PARENT`)."""
+    parent = os.environ.pop(PARENT, "")
+    if not parent.isdigit() or os.getpgid(0) != os.getpid():
+        return
+
+    def wait() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(1)
+        os.killpg(0, signal.SIGTERM)
+        time.sleep(PATIENCE)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from corrbench.changes import differences
+from corrbench.config_files import check_files
 from corrbench.controller import parse_stale
 from corrbench.errors import run_program
 
@@ -64,7 +65,12 @@ def parse_jobs(text: str) -> list[Job]:
     stale = parse_stale(text)
     for job in jobs:
         if job.reason.startswith("Forced"):
-            why = [f"{name} {said}" for path, said in stale.items() if path in job.files.split(", ") for name in [path.rpartition("/")[2]]]
+            why = [
+                f"{name} {said}"
+                for path, said in stale.items()
+                if path in job.files.split(", ")
+                for name in [path.rpartition("/")[2]]
+            ]
             job.reason = "; ".join(why) or job.reason
     return [job for job in jobs if job.rule != "all"]
 
@@ -148,6 +154,7 @@ def main() -> None:
     if arguments in (["-h"], ["--help"]):
         print(__doc__)
         return
+    check_files(arguments)
     command = [sys.executable, "-m", "snakemake", *arguments, "--dry-run"]
     if not any(a in ("-c", "--cores", "-j", "--jobs", "--profile") or a.startswith("--cores=") for a in arguments):
         command += ["--cores", "all"]

@@ -37,7 +37,9 @@ def main() -> None:
         for name, path in (("csv", args.csv), ("markdown", args.markdown)):
             with atomic(path) as temporary:
                 temporary.write_bytes(texts[name].encode())
-        write_record(args.provenance, {**build_provenance(config, results), "made": made})  # last: it vouches for the others
+        write_record(
+            args.provenance, {**build_provenance(config, results), "made": made}
+        )  # last: it vouches for the others
     print(texts["markdown"])
 
 

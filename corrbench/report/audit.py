@@ -140,14 +140,19 @@ class Audit:
         if weights.source == "released":
             checks["family"] = (report.get("family"), row["released"]["family"])
         path = config.checkpoint_path(weights)
-        if path is not None and (now := self.notes.sha256(path)):  # one that was removed to save space contradicts nothing
+        if path is not None and (
+            now := self.notes.sha256(path)
+        ):  # one that was removed to save space contradicts nothing
             source = _mapping(report.get("source"))
             if source.get("sha256") != now:
                 checks[f"converted from another file than {path}"] = (None, now)
         file = folder / "weights.pt"
         if file.exists():
             try:
-                checks["weights.pt is not the file that it names"] = (weights_meta(file).get("sha256"), report.get("sha256"))
+                checks["weights.pt is not the file that it names"] = (
+                    weights_meta(file).get("sha256"),
+                    report.get("sha256"),
+                )
             except Refusal as refusal:
                 self.found[folder / "report.json"] = _short(refusal, file)
         self._note(folder / "report.json", checks)
@@ -164,7 +169,9 @@ class Audit:
         made = self.record(folder / "recipe.json")
         if made is not None:
             checks = {"seed": (made.get("seed"), probe.seed), **self._recipe(made, probe.recipe)}
-            self._note(folder / "recipe.json", {**checks, "trained on other weights": ([made.get("init")], self.hashes(entry))})
+            self._note(
+                folder / "recipe.json", {**checks, "trained on other weights": ([made.get("init")], self.hashes(entry))}
+            )
 
     def _folder(self, entry: Entry) -> Path:
         return self.config.results / entry.benchmark["name"] / entry.id
@@ -187,10 +194,16 @@ class Audit:
                 f"settings of {stage}": (record.get("settings"), settings_of(entry)),
                 f"code of {stage}": (record.get("code"), code_version(f"scripts/{stage}.py")),
                 **_named("made with other weights", record.get("weights_sha256"), self.hashes(entry)),
-                **_named("made from other images or first annotations", record.get("inputs"), self._fingerprint(entry, "inputs")),
+                **_named(
+                    "made from other images or first annotations",
+                    record.get("inputs"),
+                    self._fingerprint(entry, "inputs"),
+                ),
             }
             if entry.probe is not None:
-                checks |= _named("made with another layer of the probe", record.get("head"), head_of(self.config, entry, self.notes))
+                checks |= _named(
+                    "made with another layer of the probe", record.get("head"), head_of(self.config, entry, self.notes)
+                )
             self._note(path, checks)
 
     def _decoding(self, entry: Entry) -> tuple[Any, str]:
@@ -228,7 +241,9 @@ class Audit:
         program = "evaluate" if entry.probe is None else "evaluate_boxes"
         checks = {
             "code of the metric": (made.get("code"), code_version(f"scripts/{program}.py")),
-            **_named("scored against other annotations", made.get("annotations"), self._fingerprint(entry, "annotations")),
+            **_named(
+                "scored against other annotations", made.get("annotations"), self._fingerprint(entry, "annotations")
+            ),
         }
         said = scores.get("entry", made.get("entry"))
         if said is not None:
@@ -242,9 +257,10 @@ class Audit:
             checks |= self._mask_checks(entry, masks)
             record = self.record(self._folder(entry) / "masks" / "record.json")
             if record is not None:
-                checks |= _named("scores of other masks", content(_shared(masks, record)), content(_shared(record, masks)))
+                checks |= _named(
+                    "scores of other masks", content(_shared(masks, record)), content(_shared(record, masks))
+                )
         self._note(path, checks)
-
 
     def shown(self) -> dict[Path, str]:
         """Look at what shows results, too: the table, the plots and the page."""
@@ -255,7 +271,10 @@ class Audit:
             if results / "provenance.json" in self.found:
                 self.found[results / "table.csv"] = f"provenance.json {self.found.pop(results / 'provenance.json')}"
             return self.found
-        rows = {(row.get("benchmark"), row.get("entry")): row.get("records") for row in map(_mapping, made.get("rows") or [])}
+        rows = {
+            (row.get("benchmark"), row.get("entry")): row.get("records")
+            for row in map(_mapping, made.get("rows") or [])
+        }
         asked = {(config.benchmark_label(e.benchmark), e.id): self.row_records(e) for e in config.entries}
         said = []
         if list(rows) != list(asked):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 
 from snakemake.exceptions import WorkflowError
 
@@ -22,10 +23,12 @@ from corrbench.tracking.protocol import Probe
 from corrbench.workflow import Notes, gpu_count
 
 try:
-    CONFIG = Config(dict(config))
+    # read by our own reader, which refuses what Snakemake's passes over: a key that stands twice, several files that differ
+    CONFIG = Config.of_files(workflow.configfiles, workflow.config_settings.config)
     CONFIG.check_data()
 except Refusal as refusal:
-    raise WorkflowError(f"refused: {refusal}") from None
+    print(f"refused: {refusal}", file=sys.stderr)
+    sys.exit(1)  # an exception would be shown with its traceback
 
 if workflow.is_main_process and (missing := CONFIG.files_to_place()):
     paths = "".join(f"\n  {path}" for path in missing)
@@ -41,16 +44,31 @@ def notes():
     return Notes(CONFIG.results / ".versions", keep=running)
 
 
+# checkpoints that are gone after they were converted: nothing can convert them again, and their rows stay
+GONE = CONFIG.converted_before()
+FILES = [name for name in CONFIG.values["files"] if name not in GONE]
+
+
 def stale():
     """What lies in the results folder and does not belong there."""
     try:
-        return Audit(CONFIG, notes()).shown()
+        found = Audit(CONFIG, notes()).shown()
+        for path, why in found.items():
+            if path.name == "report.json" and path.parent.name in GONE:
+                raise Refusal(
+                    f"{path}: {why}, and files.{path.parent.name} is gone",
+                    expected="the checkpoint, to convert it again",
+                    do="put the checkpoint back, or take its name out of `runs:`",
+                )
+        return found
     except Refusal as refusal:
         raise WorkflowError(f"refused: {refusal}") from None
 
 
 if workflow.is_main_process:
     watch(workflow, stale, logger.warning)
+    for name in GONE:
+        logger.warning(f"files.{name} is gone; its rows stay as they were made.")
 
 RESULTS = str(CONFIG.results)
 SYNTHETIC = [b["name"] for b in CONFIG.all_benchmarks() if CONFIG.is_generated(b)]
