@@ -19,6 +19,9 @@ os.environ.update(
 )
 
 
+# a job waits so many seconds for one that a killed Snakemake left at work on the same output
+os.environ.setdefault("CORRBENCH_WAIT", "600")
+
 # the paper benchmark, unless the command names config files of its own
 if not workflow.overwrite_configfiles:
 

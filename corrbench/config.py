@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from corrbench.config_files import join_configs, read_config
 from corrbench.datasets.benchmark import benchmark_label, benchmark_settings, is_part, measured_sequences
 from corrbench.datasets.source import archives_for, how_to_get
 from corrbench.entries import Entry, WeightsId
 from corrbench.errors import Refusal, nearest
 from corrbench.grid import Grid
 from corrbench.pretraining.recipe import Recipe, check_options
-from corrbench.rows import AllRows, read_yaml, validate
+from corrbench.provenance import code_version
+from corrbench.rows import AllRows, merge, validate
 from corrbench.training import Training
+
+
+def _expanded(values: dict[str, Any]) -> dict[str, Any]:
+    """``~`` in paths is the home folder, as a shell would have it."""
+    values["results"] = expand(values["results"])
+    values["rows"] = [expand(path) for path in values["rows"]]
+    values["data"] = {key: expand(path) for key, path in values["data"].items()}
+    for file in values["files"].values():
+        file["path"] = expand(file["path"])
+    return values
+
+
+def expand(path: str) -> str:
+    """A path with its leading ``~`` or ``~user`` replaced. Raises Refusal for a user that does not exist."""
+    if not path.startswith("~"):
+        return path
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError as error:
+        raise Refusal(f"{path}: {error}", expected="a path", do="write the path in full") from error
 
 
 class Config:
     """A validated config and the rows that it names."""
 
     def __init__(self, values: dict[str, Any], where: str = "config") -> None:
-        self.values = validate(values, "config", where)
+        self.values = _expanded(validate(values, "config", where))
         self.rows = AllRows((Path(p) for p in self.values["rows"]), where)
         for key in self.values["data"]:
             if key not in (known := ["synthetic", *self.rows.datasets]):
@@ -40,15 +62,23 @@ class Config:
     @classmethod
     def read(cls, path: Path | str) -> Config:
         """Read and check a config file."""
-        values = read_yaml(Path(path))
-        if not isinstance(values, dict):
-            raise Refusal(f"{path}: not a mapping", expected="keys such as runs and data", do="see config/config.yaml")
-        return cls(values, str(path))
+        return cls.of_files([Path(path)])
+
+    @classmethod
+    def of_files(cls, paths: Sequence[Path], changes: Mapping[str, Any] | None = None) -> Config:
+        """One config of several files (see `join_configs`), with `changes` put over it."""
+        joined = join_configs([(str(path), read_config(path)) for path in paths])
+        return cls(merge(joined, changes or {}), " and ".join(map(str, paths)) or "config")
 
     @classmethod
     def from_argument(cls, text: str) -> Config:
         """A config from a command line: a path, or the config itself as JSON."""
-        return cls(json.loads(text), "--config") if text.lstrip().startswith("{") else cls.read(text)
+        if not text.lstrip().startswith("{"):
+            return cls.read(text)
+        try:
+            return cls(json.loads(text), "--config")
+        except ValueError as error:
+            raise Refusal(f"--config: not valid JSON ({error})", expected="a path, or a config as JSON", do="correct it") from error
 
     def benchmark_settings(self, benchmark: Mapping[str, Any]) -> dict[str, Any]:
         """The benchmark as the stages read it. No path of a data root."""
@@ -97,11 +127,30 @@ class Config:
             )
         return found
 
+    def made_data(self) -> dict[str, dict[str, Any]]:
+        """What decides each data set that the workflow makes below ``results/data/``, by its folder: settings, and code if it is generated."""
+        made: dict[str, dict[str, Any]] = {}
+        code = code_version("scripts/synthetic.py")
+        for row in self.all_benchmarks():
+            if self.is_generated(row):
+                settings: Any = {k: v for k, v in row.items() if k != "title"}
+                made[row["name"]] = {"settings": settings, "code": code}
+            elif self.is_downloaded(row):
+                archives = [[a["file"], a.get("hash"), a.get("size")] for a in self.archives(row["data"])]
+                made[row["data"]] = {"settings": archives, "code": ""}
+        for name in {recipe.data for recipe in self.all_recipes()}:
+            if self.training.are_videos_generated(name):
+                settings = self.rows.datasets.get(name, "data")["videos"]["generate"]
+                made[name] = {"settings": settings, "code": code}
+        return made
+
     def check_data(self) -> None:
         """Raise Refusal when a benchmark has no data root, an own checkpoint is missing, or a subset names what its split lacks."""
+        kept = self.converted_before()
         for weights in self.all_weights():
             path = self.checkpoint_path(weights)
-            if weights.source in self.values["files"] and path is not None and not path.is_file():
+            own = weights.source in self.values["files"] and weights.source not in kept
+            if own and path is not None and not path.is_file():
                 raise Refusal(f"files.{weights.source}: no file {path}", expected="a checkpoint", do="correct the path")
         for recipe in self.all_recipes():
             check_options(recipe)
@@ -120,6 +169,16 @@ class Config:
             if self.is_downloaded(benchmark):
                 self.archives(benchmark["data"])
             self.sequences(benchmark)
+
+    def converted_before(self) -> list[str]:
+        """Names of `files:` whose checkpoint is gone, but of which all converted weights that the config needs are there."""
+        needed: dict[str, list[Path]] = {}
+        for weights in self.all_weights():
+            path = self.checkpoint_path(weights)
+            if weights.source in self.values["files"] and path is not None and not path.is_file():
+                folder = self.results / "weights" / weights.path
+                needed.setdefault(weights.source, []).extend(folder / name for name in ("weights.pt", "report.json"))
+        return [name for name, files in needed.items() if all(f.is_file() for f in files)]
 
     def files_to_place(self) -> list[Path]:
         """Released files that no program can fetch and that are not there yet: someone must place them."""

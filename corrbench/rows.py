@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,9 @@ import yaml
 
 from corrbench.errors import Refusal, nearest
 from corrbench.provenance import ROOT
+from corrbench.yamls import read_yaml
 
 SCHEMAS = ROOT / "workflow" / "schemas"
-
-
-def read_yaml(path: Path) -> Any:
-    """Parse a YAML file. Raises Refusal with the line that does not parse."""
-    try:
-        return yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise Refusal(f"{path}: {error.strerror}", expected="a readable YAML file", do="correct the path") from error
-    except yaml.YAMLError as error:
-        raise Refusal(f"{path}: not valid YAML: {error}", expected="a YAML file", do="correct that line") from error
 
 
 @cache
@@ -37,14 +28,59 @@ def validate(value: Any, schema: str, where: str) -> Any:
     Raises Refusal that names the place, what stood there and the nearest valid word.
     """
     validator = jsonschema.Draft202012Validator(_schema(schema))
-    error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+    error = jsonschema.exceptions.best_match(validator.iter_errors(value), key=_weight)
     if error is not None:
-        raise _explain(error, where)
+        raise _explain(_of_alternatives(error), where)
     _fill(value, _schema(schema))
     return value
 
 
+def _weight(error: Any) -> Any:
+    """What makes an error the one to tell: the first that stands highest, as `best_match` by itself, without its look into alternatives."""
+    return -len(error.path), error.validator not in ("anyOf", "oneOf")
+
+
+def _of_alternatives(error: Any) -> Any:
+    """Of a value that fits none of several schemas, the error in the one that it was meant for, if that is clear; else the error itself."""
+    while error.validator in ("anyOf", "oneOf") and error.context:
+        groups: dict[int, list[Any]] = {}
+        for inner in error.context:
+            groups.setdefault(inner.schema_path[0], []).append(inner)
+
+        def misfit(found: list[Any]) -> tuple[bool, bool, int]:
+            # another type, or another word for what tells the alternatives apart, means another alternative
+            other_type = any(not e.path and e.validator in ("type", "const", "enum") for e in found)
+            return other_type, any(e.validator in ("const", "enum") and list(e.path) == ["arch"] for e in found), len(found)
+
+        ranked = sorted(groups.values(), key=misfit)
+        if misfit(ranked[0])[0] or (len(ranked) > 1 and misfit(ranked[0]) == misfit(ranked[1])):
+            return error
+        error = jsonschema.exceptions.best_match(ranked[0], key=_weight)
+    return error
+
+
+def _words(schema: Mapping[str, Any]) -> str:
+    """What a schema allows, in words."""
+    if "const" in schema:
+        return repr(schema["const"])
+    if "enum" in schema:
+        return " or ".join(map(str, schema["enum"]))
+    if schema.get("type") == "array":
+        inner = schema.get("items", {})
+        return f"a list of {inner.get('title') or inner.get('type', 'value')}s"
+    if "required" in schema and schema.get("type", "object") == "object":
+        return f"{' and '.join(schema['required'])}"
+    return {"null": "null", "object": "a mapping"}.get(str(schema.get("type")), str(schema.get("type")))
+
+
 def _explain(error: Any, where: str) -> Refusal:
+    if error.validator in ("anyOf", "oneOf"):
+        place = f"{where}: " + ".".join(map(str, error.absolute_path)) if error.absolute_path else where
+        return Refusal(
+            f"{place}: {_short(error.instance)}",
+            expected="one of: " + "; ".join(map(_words, error.validator_value)),
+            do="correct the value",
+        )
     place = f"{where}: " + ".".join(str(p) for p in error.absolute_path) if error.absolute_path else where
     properties = error.schema.get("properties", {}) if isinstance(error.schema, dict) else {}
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
@@ -61,25 +97,41 @@ def _explain(error: Any, where: str) -> Refusal:
         known = error.validator_value if error.validator == "enum" else [error.validator_value]
         words = [str(v) for v in known]
         return Refusal(
-            f"{place}: {error.instance!r}",
+            f"{place}: {_short(error.instance)}",
             expected=f"one of {', '.join(words)} ({nearest(str(error.instance), words)})",
             do="correct the value",
         )
     if error.validator == "type":
         wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
         return Refusal(
-            f"{place}: {error.instance!r} is a {type(error.instance).__name__}",
+            f"{place}: {_short(error.instance)} is a {type(error.instance).__name__}",
             expected=f"a value of type {wanted}",
-            do="correct the value",
+            do="put it in quotes: YAML takes yes, no, on, off and bare numbers for something else than text"
+            if "string" in wanted and isinstance(error.instance, bool | int | float)
+            else "correct the value",
         )
+    if error.validator == "pattern":
+        return Refusal(
+            f"{place}: {_short(error.instance)}",
+            expected=error.schema.get("title") or f"text of the form {error.validator_value}",
+            do="correct the name",
+        )
+    if error.validator == "uniqueItems":
+        twice = next(v for i, v in enumerate(error.instance) if v in error.instance[:i])
+        return Refusal(f"{place}: {_short(twice)} stands twice", expected="every one once", do="remove one")
     if error.validator == "required" and isinstance(error.instance, dict):
         missing = [k for k in error.validator_value if k not in error.instance]
         return Refusal(f"{place}: missing {', '.join(missing)}", expected="every required key", do="add it")
     return Refusal(
-        f"{place}: {error.message}",
+        f"{place}: {_short(error.message, str)}",
         expected=f"what its schema says ({error.validator})",
         do="correct the value",
     )
+
+
+def _short(value: Any, say: Callable[[Any], str] = repr) -> str:
+    text = say(value)
+    return text if len(text) < 300 else f"{text[:200]} ... ({len(text)} characters)"
 
 
 def _fill(value: Any, schema: Mapping[str, Any]) -> None:
@@ -116,7 +168,8 @@ class Rows:
                 row = read_yaml(path)
                 if not isinstance(row, dict) or row.get("name") != path.stem:
                     raise Refusal(
-                        f"{path}: the row is named {row.get('name') if isinstance(row, dict) else None!r}",
+                        f"{path}: "
+                        + (f"the row is named {_short(row.get('name'))}" if isinstance(row, dict) else f"a {type(row).__name__}, not a row"),
                         expected=f"name: {path.stem}, as the file",
                         do="correct the name",
                     )

@@ -3,38 +3,94 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import stat
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from corrbench.files import digest, read_json, write_json
+from corrbench.errors import Refusal
+from corrbench.files import digest, file_hash, write_json
 
 
-def content_version(files: Mapping[str, Path], cache: Path) -> str:
-    """12 hex digits over names and bytes of some files: a copy, a move or a touch leaves it as it is.
+class Notes:
+    """What was read of files before, remembered under their sizes, times and places, so that later plans cost one stat per file.
 
-    Read once: `cache` is a folder that remembers the version under the sizes and times of the files, so later plans
-    cost one stat per file. Empty while none of the files exists.
+    The time of a file's last change of any kind (ctime) counts too: nobody can set it back. `folder` holds the notes; with
+    `keep` False nothing is written, as in a dry run. A note that is damaged or cannot be written is as good as none.
     """
-    stats = {name: path.stat() for name, path in files.items() if path.is_file()}
-    if not stats:
-        return ""
-    seen = digest([[name, s.st_size, s.st_mtime_ns, s.st_ino] for name, s in sorted(stats.items())])
-    note = cache / f"{digest(sorted([name, str(path.resolve())] for name, path in files.items()))}.json"
-    if note.is_file():
-        known = read_json(note)
-        if known["seen"] == seen:
+
+    def __init__(self, folder: Path, *, keep: bool = True) -> None:
+        self.folder, self.keep = folder, keep
+
+    def remembered(self, what: str, files: Mapping[str, Path], compute: Callable[[], str]) -> str:
+        """What `compute` says of some files, from the note if none of them changed since. `what` tells kinds of notes apart.
+
+        Empty while none of the files exists.
+        """
+        seen = _seen(files)
+        if seen is None:
+            return ""
+        folders = {parent: os.path.realpath(parent) for parent in {path.parent for path in files.values()}}
+        places = sorted([name, folders[path.parent], path.name] for name, path in files.items())
+        note = self.folder / f"{digest([what, places])}.json"
+        known = _note(note)
+        if known.get("seen") == seen and isinstance(known.get("version"), str):
             return known["version"]
-    hasher = hashlib.sha256()
-    for name in sorted(stats):
-        hasher.update(f"{name}:{stats[name].st_size}\n".encode())
-        with files[name].open("rb") as file:
-            while block := file.read(1 << 20):
-                hasher.update(block)
-    version = hasher.hexdigest()[:12]
-    write_json(note, {"seen": seen, "version": version})
-    return version
+        version = compute()
+        if self.keep and _seen(files) == seen:  # else they changed while they were read
+            with suppress(Refusal, OSError):
+                write_json(note, {"seen": seen, "version": version})
+        return version
+
+    def version(self, files: Mapping[str, Path]) -> str:
+        """12 hex digits over names and bytes of some files: a copy, a move or a touch leaves it as it is.
+
+        Empty while none of the files exists.
+        """
+
+        def read() -> str:
+            hasher = hashlib.sha256()
+            for name in sorted(files):
+                if files[name].is_file():
+                    hasher.update(f"{name}:{files[name].stat().st_size}\n".encode())
+                    with files[name].open("rb") as file:
+                        while block := file.read(1 << 20):
+                            hasher.update(block)
+            return hasher.hexdigest()[:12]
+
+        return self.remembered("version", files, read)
+
+    def sha256(self, path: Path) -> str:
+        """sha256 of one file; empty while there is none."""
+        return self.remembered("sha256", {"file": path}, lambda: file_hash(path))
+
+
+def _seen(files: Mapping[str, Path]) -> str | None:
+    """A digest of what the file system says of files; None while none of them exists."""
+    found = []
+    for name, path in files.items():
+        with suppress(OSError):
+            s = os.stat(path)
+            if stat.S_ISREG(s.st_mode):
+                found.append([name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino])
+    return digest(sorted(found)) if found else None
+
+
+def _note(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def content_version(files: Mapping[str, Path], cache: Path, *, keep: bool = True) -> str:
+    """`Notes.version` with the notes in the folder `cache`."""
+    return Notes(cache, keep=keep).version(files)
 
 
 def gpu_count() -> int:

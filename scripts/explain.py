@@ -7,8 +7,8 @@ import argparse
 from pathlib import Path
 
 from corrbench.errors import Refusal, run_program
-from corrbench.files import read_json
 from corrbench.report.provenance import explain, find_row
+from corrbench.report.records import read_intact
 
 
 def main() -> None:
@@ -25,7 +25,14 @@ def main() -> None:
             expected="a finished table",
             do="make the table first, or say --results FOLDER, the `results:` of its config",
         )
-    print("\n".join(explain(find_row(read_json(path), args.entry, args.benchmark))))
+    try:
+        print("\n".join(explain(find_row(read_intact(path, "where every row came from"), args.entry, args.benchmark))))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Refusal(
+            f"{path}: not a record of a table ({type(error).__name__}: {error})",
+            expected="provenance.json as the table wrote it",
+            do="make the table again",
+        ) from error
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from corrbench.changes import differences
+from corrbench.config_files import check_files
+from corrbench.controller import parse_stale
 from corrbench.errors import run_program
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +32,8 @@ class Job:
     wildcards: dict[str, str] = field(default_factory=dict)
     reason: str = ""
     gpu: bool = False
+    files: str = ""
+    """What it writes, as Snakemake lists it."""
 
     @property
     def name(self) -> str:
@@ -53,8 +58,20 @@ def parse_jobs(text: str) -> list[Job]:
                 jobs[-1].wildcards = dict(part.split("=", 1) for part in value.split(", "))
             elif key == "reason":
                 jobs[-1].reason = value.strip()
+            elif key == "output":
+                jobs[-1].files = value.strip()
             elif key == "resources":
                 jobs[-1].gpu = bool(re.search(r"\bgpu=[1-9]", value))
+    stale = parse_stale(text)
+    for job in jobs:
+        if job.reason.startswith("Forced"):
+            why = [
+                f"{name} {said}"
+                for path, said in stale.items()
+                if path in job.files.split(", ")
+                for name in [path.rpartition("/")[2]]
+            ]
+            job.reason = "; ".join(why) or job.reason
     return [job for job in jobs if job.rule != "all"]
 
 
@@ -91,11 +108,7 @@ def _settings_words(part: str) -> str:
         before, now = (list(ast.literal_eval(f"[{text.strip()}]")) for text in found.groups())
     except (ValueError, SyntaxError):
         return "its settings changed"
-    said = []
-    for old, new in zip(map(_flat, _settings(before)), map(_flat, _settings(now)), strict=False):
-        for key in sorted(old.keys() | new.keys()):
-            if old.get(key) != new.get(key):
-                said.append(f"{key}: {_value(old, key)} -> {_value(new, key)}")
+    said = [word for old, new in zip(_settings(before), _settings(now), strict=False) for word in differences(old, new)]
     if any(_is_version(v) for v in now) and any(_is_version(v) for v in before):
         said.append("code of the stage, or content of a file that it reads, changed")
     return ", ".join(said) or "its settings changed"
@@ -107,16 +120,6 @@ def _settings(values: list[object]) -> list[object]:
 
 def _is_version(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{12}", value) is not None
-
-
-def _flat(value: object, place: str = "") -> dict[str, object]:
-    if isinstance(value, dict) and value:
-        return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{place}.{key}".strip(".")).items()}
-    return {place: value}
-
-
-def _value(settings: dict[str, object], key: str) -> str:
-    return json.dumps(settings[key]) if key in settings else "(none)"
 
 
 def lines(jobs: list[Job]) -> Iterator[str]:
@@ -151,6 +154,7 @@ def main() -> None:
     if arguments in (["-h"], ["--help"]):
         print(__doc__)
         return
+    check_files(arguments)
     command = [sys.executable, "-m", "snakemake", *arguments, "--dry-run"]
     if not any(a in ("-c", "--cores", "-j", "--jobs", "--profile") or a.startswith("--cores=") for a in arguments):
         command += ["--cores", "all"]
@@ -165,11 +169,6 @@ def main() -> None:
     print("\n".join(lines(parse_jobs(said))))
     if place := re.search(r"^Place by hand first.*(?:\n  \S.*)*", said, re.M):
         print(f"\n{place[0]}")
-    if lost := re.search(r"Rules with missing metadata: (.*)", said):
-        print(
-            f"\nSnakemake has no record of how some results were made (stages: {lost[1]}), so it cannot tell whether they are stale.\n"
-            "The table can, from the results' own records: run your snakemake command with  --forcerun table --  before the target."
-        )
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ from pathlib import Path
 from corrbench.config import Config
 from corrbench.datasets.opening import is_tracking
 from corrbench.entries import Entry
-from corrbench.errors import run_program
-from corrbench.files import atomic, read_json
+from corrbench.errors import Refusal, run_program
+from corrbench.files import atomic, write_record
+from corrbench.outputs import claim, made_folder
 from corrbench.report.boxes import curve_figure
 from corrbench.report.plots import heat_map, leaderboard, quality_against_cost, save, sequence_frame
+from corrbench.report.records import read_intact
 from corrbench.report.results import entry_folder
-from corrbench.report.table import read_table
+from corrbench.report.table import check_rows, read_checked_table
 from corrbench.report.targets import main_metric
 
 
@@ -27,10 +29,17 @@ def main() -> None:
     config = Config.from_argument(args.config)
     row = config.rows.benchmarks.get(args.benchmark, "--benchmark")
     label = config.benchmark_label(row)
-    table = read_table(args.table)
+    table, sha256 = read_checked_table(args.table)
+    check_rows(config, table, args.table)
     table = table[table["benchmark"] == label]
     entries = [e for e in config.entries if e.benchmark["name"] == args.benchmark]
-    scores = {e.id: read_json(entry_folder(config, e) / "scores" / "scores.json") for e in entries}
+    if not entries or row["scoring"] == "server":
+        raise Refusal(
+            f"{args.benchmark}: {'nothing of it is scored here' if entries else 'no entry of the config is measured on it'}",
+            expected="a benchmark whose rows have numbers",
+            do="name another --benchmark",
+        )
+    scores = {e.id: read_intact(entry_folder(config, e) / "scores" / "scores.json", "scores") for e in entries}
     by_sequence = sequence_frame({name: found["sequences"] for name, found in scores.items()})
     pictures = {
         "leaderboard": lambda: leaderboard(table, label),
@@ -40,15 +49,17 @@ def main() -> None:
     if is_tracking(row):
         pictures["curves"] = lambda: curve_figure(scores, label)
         toolkit(config, entries, args.out / "toolkit")
-    for name, draw in pictures.items():
-        for suffix in (".png", ".svg"):
-            with atomic(args.out / f"{name}{suffix}") as temporary:
-                save(draw(), temporary)
+    with claim(args.out / "record.json"):
+        for name, draw in pictures.items():
+            for suffix in (".png", ".svg"):
+                with atomic(args.out / f"{name}{suffix}") as temporary:
+                    save(draw(), temporary)
+        write_record(args.out / "record.json", {"table": sha256, "pictures": list(pictures)})
 
 
 def toolkit(config: Config, entries: list[Entry], folder: Path) -> None:
     """Copies of all boxes as got10k expects them, so that `ExperimentOTB(result_dir=folder).report([...])` reads them."""
-    with atomic(folder) as temporary:
+    with made_folder(folder, "toolkit") as temporary:
         for entry in entries:
             shutil.copytree(entry_folder(config, entry) / "boxes", temporary / "OTB2015" / entry.id)
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from corrbench.config import Config
 from corrbench.errors import run_program
 from corrbench.files import atomic
+from corrbench.outputs import claim, made_folder
 from corrbench.report.leaderboard import write_page
 from corrbench.report.paper import paper_markdown, paper_tables
-from corrbench.report.table import read_table
+from corrbench.report.table import check_rows, read_checked_table
 
 
 def main() -> None:
@@ -20,15 +21,15 @@ def main() -> None:
     args = parser.parse_args()
 
     config = Config.from_argument(args.config)
-    table = read_table(args.table)
+    table, sha256 = read_checked_table(args.table)
+    check_rows(config, table, args.table)
     papers = paper_tables(config, table)
-    with atomic(args.paper) as folder:
-        folder.mkdir()
+    with made_folder(args.paper, "paper tables") as folder:
         for name, frame in papers.items():
             frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.2f")
-            (folder / f"{name}.md").write_text(paper_markdown(name, frame))
-    with atomic(args.page) as temporary:
-        write_page(temporary, config, table, list(papers))
+            (folder / f"{name}.md").write_text(paper_markdown(name, frame), encoding="utf-8")
+    with claim(args.page), atomic(args.page) as temporary:
+        write_page(temporary, config, table, list(papers), sha256)
 
 
 if __name__ == "__main__":

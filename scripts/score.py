@@ -3,34 +3,53 @@
     python -m scripts.score --method crw-r18 --checkpoint pretrained.pth --benchmark davis2017-val --data /data/DAVIS-2017
 
 Beside the method, the table has its untrained network under the same protocol and the identity baseline. The config and
-all results stay below --results, so the same command run again only does what is missing.
+all results stay below --results, so the same command run again only does what is missing, and another method or checkpoint
+is added to the same table.
 """
 
 import argparse
 import copy
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from corrbench.config import Config
+from corrbench.controller import PARENT
 from corrbench.errors import Refusal, few, run_program
 from corrbench.files import atomic
 from corrbench.provenance import ROOT
-from corrbench.weights.convert import convert
+from corrbench.report.audit import Audit
+from corrbench.scoring import add, earlier, leave_out_lost, plain_name
+
+PATIENCE = 20
+"""Seconds that Snakemake and its jobs have to end after a signal, before they are killed."""
 
 
 def check_before_running(args: argparse.Namespace, values: dict[str, Any]) -> None:
     """Refuse in seconds what would otherwise fail in a job: names, the data root, the checkpoint. Completes `values`."""
-    config = Config(copy.deepcopy(values), "command line")
+    config = Config(copy.deepcopy({**values, "data": {}, "subsets": {}}), "command line")
     row = config.rows.benchmarks.get(args.benchmark, "--benchmark")
-    values["data"] = config.values["data"] = {row["data"]: str(args.data.resolve())}
-    if not args.data.is_dir():
+    if row["dataset"] != "davis":
+        raise Refusal(
+            f"--benchmark {args.benchmark}: {row['title']}, which this program does not measure",
+            expected="a benchmark in the layout of DAVIS",
+            do="write a config with `runs:` for it, and give it to snakemake with --configfile: docs/probe.md for boxes "
+            "(a layer is trained first), docs/mask-propagation.md for YouTube-VOS",
+        )
+    root = args.data.expanduser().resolve()
+    if not root.is_dir():
         raise Refusal(f"{args.data}: no such folder", expected=f"the root of {row['title']}", do="correct --data")
-    images = args.data / "JPEGImages" / row["resolution"]
+    values["data"] = {row["data"]: str(root)}
+    config = Config(copy.deepcopy(values), "command line")
+    images = root / "JPEGImages" / row["resolution"]
     missing = [n for n in config.sequences(row) if not (images / n).is_dir()]
     if missing:
         raise Refusal(
@@ -39,6 +58,8 @@ def check_before_running(args: argparse.Namespace, values: dict[str, Any]) -> No
             do="complete the data set, choose another --benchmark, or add --subset to score what is there",
         )
     if args.checkpoint:
+        from corrbench.weights.convert import convert  # it imports torch
+
         method = config.rows.methods.get(args.method, "--method")
         found = convert(
             args.checkpoint, encoder=method["encoder"], method=args.method, trust_pickle=args.trust_pickle
@@ -49,6 +70,43 @@ def check_before_running(args: argparse.Namespace, values: dict[str, Any]) -> No
                 f"note: {args.checkpoint} is a {found} checkpoint; it is scored with the network surgery of {args.method}",
                 file=sys.stderr,
             )
+
+
+def run_workflow(config: Path, *more: str) -> int:
+    """Snakemake's exit status. A signal to this program ends Snakemake and its jobs, too, and is then raised."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/local"),
+               "--configfile", str(config), "--quiet", "rules", *more]  # fmt: skip
+    # a group of its own: a key press reaches this program alone, which then ends all of them in order
+    child = subprocess.Popen(command, process_group=0, env={**os.environ, PARENT: str(os.getpid())})
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _end(child.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(PATIENCE)
+        raise
+    finally:
+        _end(
+            child.pid, signal.SIGTERM if child.poll() is not None else signal.SIGKILL
+        )  # jobs of a Snakemake that was killed
+
+
+def _end(group: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def said_by_jobs(results: Path, since: float) -> str:
+    """The logs of jobs in which something was refused, which is where the reason stands."""
+    texts = []
+    for log in sorted((results / "logs").rglob("*.log")):
+        with suppress(OSError):
+            text = log.read_text(errors="replace")
+            if log.stat().st_mtime >= since and "refused:" in text:
+                texts.append(f"\n{log}:\n{text}")
+    return "\n".join(texts)
 
 
 def main() -> None:
@@ -71,7 +129,7 @@ def main() -> None:
     parser.add_argument(
         "--subset", action="store_true", help="score the sequences that are there; the table will say so"
     )
-    parser.add_argument("--name", default="mine", help="name of the checkpoint in the table")
+    parser.add_argument("--name", help="name of the checkpoint in the table; by default the stem of its file")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="folders with rows of your own")
     parser.add_argument(
@@ -80,39 +138,61 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="show what would run")
     args = parser.parse_args()
 
-    weights = ["random"]
-    if args.checkpoint:
-        weights.append(args.name)
-    elif args.released:
-        weights.append("released")
-    run = {"benchmarks": [args.benchmark]}
+    path, name = args.checkpoint, args.name
+    if path is not None:
+        path = args.checkpoint = path.expanduser().absolute()
+        name = name or plain_name(path)
+    run = {"protocols": [args.protocol], "benchmarks": [args.benchmark]}
+    source = [name] if args.checkpoint else ["released"] if args.released else []
     values = {
-        "results": str(args.results),
+        "results": str(args.results.expanduser()),
         "device": args.device,
-        "rows": [str(p) for p in args.rows],
-        "files": {args.name: {"path": str(args.checkpoint.resolve()), "trust_pickle": args.trust_pickle}} if args.checkpoint else {},
+        "rows": [str(p.expanduser().absolute()) for p in args.rows],
+        "files": {name: {"path": str(path), "trust_pickle": args.trust_pickle}} if args.checkpoint else {},
         "subsets": {args.benchmark: "present"} if args.subset else {},
         "runs": [
-            {"methods": ["identity"], "weights": ["none"], **run},
-            {"methods": [args.method], "weights": weights, "protocols": [args.protocol], **run},
+            {"methods": ["identity"], "weights": ["none"], "benchmarks": [args.benchmark]},
+            {"methods": [args.method], "weights": ["random", *source], **run},
         ],
     }  # fmt: skip
     check_before_running(args, values)
-    with atomic(args.results / "config.yaml") as temporary:
-        temporary.write_text("# written by scripts/score.py\n" + yaml.safe_dump(values, sort_keys=False))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/local"),
-               "--configfile", str(args.results / "config.yaml"), "--quiet", "rules"]  # fmt: skip
+    results = Path(values["results"])
+    kept = results / "config.yaml"
+    values, notes = add(earlier(kept), values, str(kept))
+    notes += leave_out_lost(values)
+    Config(copy.deepcopy(values), "command line").check_data()
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    text = "# written by scripts/score.py, which adds to it\n" + yaml.safe_dump(
+        values, sort_keys=False, allow_unicode=True
+    )
+    if args.dry_run:
+        with tempfile.TemporaryDirectory() as scratch:
+            config = Path(scratch) / "config.yaml"
+            config.write_text(text, encoding="utf-8")
+            sys.exit(run_workflow(config, "--dry-run"))
+    with atomic(kept) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     start = time.time()
-    status = subprocess.run([*command, *(["--dry-run"] if args.dry_run else [])], check=False).returncode
+    status = run_workflow(kept)
     if status:
-        # the reason stands in the log of the job; bring it to where the user looks
-        for log in (args.results / "logs").rglob("*.log"):
-            if log.stat().st_mtime >= start and "refused:" in log.read_text():
-                print(f"\n{log}:\n{log.read_text()}", file=sys.stderr)
-        sys.exit(status)
-    if not args.dry_run:
-        print((args.results / "table.md").read_text())
-        print(f"page: {args.results}/report.html   table: {args.results}/table.csv")
+        print(said_by_jobs(results, start), file=sys.stderr)
+        sys.exit(1)
+    check_answer(Config.read(kept))
+    print((results / "table.md").read_text(encoding="utf-8"))
+    print(f"page: {results}/report.html   table: {results}/table.csv")
+
+
+def check_answer(config: Config) -> None:
+    """Refuse to print a table that does not belong to what was asked."""
+    wrong = Audit(config).shown()
+    if wrong:
+        lines = "\n    ".join(f"{path}: {why}" for path, why in wrong.items())
+        raise Refusal(
+            f"the results do not belong to what was asked:\n    {lines}",
+            expected="a table of these weights, data and settings",
+            do="run the same command again, while nothing else writes into the results folder or the data",
+        )
 
 
 if __name__ == "__main__":

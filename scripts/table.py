@@ -1,14 +1,19 @@
 """All scores of a config as results/table.csv and table.md; refuses results that the config did not make."""
 
 import argparse
+import hashlib
 from pathlib import Path
 
 from corrbench.config import Config
 from corrbench.errors import run_program
-from corrbench.files import atomic, write_json
+from corrbench.files import atomic, write_record
+from corrbench.outputs import claim
+from corrbench.provenance import code_version
+from corrbench.report.audit import targets_version
 from corrbench.report.provenance import build_provenance
 from corrbench.report.results import load_results
 from corrbench.report.table import build_table, to_csv, to_markdown
+from corrbench.workflow import Notes
 
 
 def main() -> None:
@@ -22,11 +27,20 @@ def main() -> None:
     config = Config.from_argument(args.config)
     results = load_results(config)
     table = build_table(config, results)
-    write_json(args.provenance, build_provenance(config, results))
-    for path, text in ((args.csv, to_csv(table)), (args.markdown, to_markdown(table))):
-        with atomic(path) as temporary:
-            temporary.write_text(text)
-    print(to_markdown(table))
+    texts = {"csv": to_csv(table), "markdown": to_markdown(table)}
+    made = {
+        "code": code_version("scripts/table.py"),
+        "targets": targets_version(config, Notes(config.results / ".versions")),
+        **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
+    }
+    with claim(args.csv):
+        for name, path in (("csv", args.csv), ("markdown", args.markdown)):
+            with atomic(path) as temporary:
+                temporary.write_bytes(texts[name].encode())
+        write_record(
+            args.provenance, {**build_provenance(config, results), "made": made}
+        )  # last: it vouches for the others
+    print(texts["markdown"])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pandas as pd
 
 from corrbench.config import Config
 from corrbench.datasets.opening import is_tracking
+from corrbench.report.records import mark
 from corrbench.report.table import shown_columns
 
 _STYLE = """
@@ -21,9 +22,10 @@ img { max-width: 100%; height: auto; } details { margin: .4rem 0; } code { backg
 """
 
 
-def page(config: Config, table: pd.DataFrame, papers: list[str]) -> str:
+def page(config: Config, table: pd.DataFrame, papers: list[str], table_sha256: str = "") -> str:
     """The HTML of the leaderboard page; pictures are linked relative to the results folder."""
-    parts = ["<!doctype html><html lang='en'><meta charset='utf-8'><title>corrbench results</title>", f"<style>{_STYLE}</style>",
+    parts = ["<!doctype html><html lang='en'><meta charset='utf-8'><title>corrbench results</title>",
+             mark(table_sha256), f"<style>{_STYLE}</style>",
              "<h1>corrbench results</h1>"]  # fmt: skip
     for benchmark in config.all_benchmarks():
         label, name = config.benchmark_label(benchmark), benchmark["name"]
@@ -71,6 +73,6 @@ def _table(frame: pd.DataFrame) -> str:
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def write_page(path: Path, config: Config, table: pd.DataFrame, papers: list[str]) -> None:
-    """Write the page."""
-    path.write_text(page(config, table, papers))
+def write_page(path: Path, config: Config, table: pd.DataFrame, papers: list[str], table_sha256: str = "") -> None:
+    """Write the page. `table_sha256`: of the table.csv that it shows."""
+    path.write_text(page(config, table, papers, table_sha256), encoding="utf-8")

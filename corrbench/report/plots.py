@@ -20,7 +20,15 @@ from matplotlib.transforms import Bbox
 from corrbench.report.targets import BAND, main_metric
 
 COLOURS = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
-plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "corrbench"})
+plt.rcParams.update(
+    {
+        "font.size": 9,
+        "text.parse_math": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "svg.hashsalt": "corrbench",
+    }
+)
 
 
 def leaderboard(table: pd.DataFrame, benchmark: str) -> Figure:

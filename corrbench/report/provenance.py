@@ -10,28 +10,30 @@ import yaml
 from corrbench.config import Config
 from corrbench.entries import Entry
 from corrbench.errors import Refusal, nearest
-from corrbench.files import read_json
 from corrbench.provenance import libraries
+from corrbench.report.audit import Audit, stage_of
+from corrbench.report.records import read_intact
 
 
 def build_provenance(config: Config, results: Mapping[tuple[str, str], Mapping[str, Any]]) -> dict[str, Any]:
     """The content of ``provenance.json``; `results` as `load_results` gives them, so nothing stale is in it."""
-    rows = [_row(config, entry, results[entry.key]) for entry in config.entries]
+    look = Audit(config)
+    rows = [{**_row(config, entry, results[entry.key]), "records": look.row_records(entry)} for entry in config.entries]
     return {"rows": rows, "table_made_with": libraries()}
 
 
 def _row(config: Config, entry: Entry, result: Mapping[str, Any]) -> dict[str, Any]:
     summary, scores = result["summary"], result["scores"]
     folder = config.results / entry.benchmark["name"]
-    data = {kind: read_json(folder / "data" / f"{kind}.json") for kind in ("inputs", "annotations")}
+    data = {kind: read_intact(folder / "data" / f"{kind}.json") for kind in ("inputs", "annotations")}
     record: dict[str, Any] = {
         "entry": entry.id,
         "benchmark": config.benchmark_label(entry.benchmark),
         "protocol": {"name": entry.protocol.name, "hash": entry.protocol.hash, "settings": entry.protocol.settings()},
         "encoder": entry.encoder,
-        "weights": [read_json(config.results / "weights" / w.path / "report.json") for w in entry.weights],
+        "weights": [read_intact(config.results / "weights" / w.path / "report.json") for w in entry.weights],
         "pretraining": [
-            read_json(config.training.run_folder(recipe.name, *w.tier) / "recipe.json")
+            read_intact(config.training.run_folder(recipe.name, *w.tier) / "recipe.json")
             for w in entry.weights
             for recipe in config.training.chain(w)
             if w.tier is not None
@@ -43,7 +45,7 @@ def _row(config: Config, entry: Entry, result: Mapping[str, Any]) -> dict[str, A
             "annotations_fingerprint": data["annotations"]["fingerprint"],
         },
         "stages": {
-            _stage(entry): {
+            stage_of(entry): {
                 "code": summary["record"]["code"],
                 "key": summary["key"],
                 "device": summary["device"],
@@ -55,21 +57,16 @@ def _row(config: Config, entry: Entry, result: Mapping[str, Any]) -> dict[str, A
     }
     folder_of_probe = config.probe_folder(entry)
     if folder_of_probe is not None:
-        record["probe"] = read_json(folder_of_probe / "recipe.json")
+        record["probe"] = read_intact(folder_of_probe / "recipe.json")
     if scores is not None:
         made = scores["record"]
-        if _stage(entry) == "propagate":
+        if stage_of(entry) == "propagate":
             record["stages"]["postprocess"] = {key: made["masks"][key] for key in ("code", "settings", "libraries")}
         record["stages"] |= {
             "evaluate": {"code": made["code"], "metric": scores["metric"], "libraries": made["libraries"]},
         }
         record["scores"] = scores["global"]
     return record
-
-
-def _stage(entry: Entry) -> str:
-    """The stage that runs the network."""
-    return "track" if entry.probe is not None else "segment" if entry.segmenter is not None else "propagate"
 
 
 def _config_again(config: Config, entry: Entry) -> dict[str, Any]:

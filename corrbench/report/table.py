@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,10 @@ import pandas as pd
 
 from corrbench.config import Config
 from corrbench.entries import Entry
+from corrbench.errors import Refusal, few
+from corrbench.files import file_hash
+from corrbench.reading import read_text
+from corrbench.report.records import read_intact
 from corrbench.report.targets import Target, band_of, main_metric, read_targets, target_of
 
 COLUMNS = (
@@ -64,15 +69,73 @@ def _row(config: Config, entry: Entry, result: dict[str, Any], targets: list[Tar
     return row
 
 
+_TEXT = ("entry", "method", "backbone", "weights", "tier", "benchmark", "protocol", "protocol_hash", "grid", "verdict", "target_grade",
+         "weights_sha256", "data_fingerprint", "code_version", "torch", "device")  # fmt: skip
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+"""First characters that a spreadsheet takes for a formula, and the apostrophe that is put before them (OWASP, CSV injection)."""
+
+
 def read_table(path: Path) -> pd.DataFrame:
-    """A written table.csv. Hashes stay text: pandas alone would read 4189172563e7 as a number."""
-    text = ("protocol_hash", "weights_sha256", "data_fingerprint", "code_version", "torch")
-    return pd.read_csv(path, dtype=dict.fromkeys(text, str))
+    """A written table.csv. Text stays text: pandas alone would read the hash 4189172563e7 as a number.
+
+    Raises Refusal for a file that is missing, no CSV, or without the columns of a table.
+    """
+    try:
+        table = pd.read_csv(io.StringIO(read_text(path)), dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""])  # fmt: skip
+        if missing := [name for name in COLUMNS if name not in table.columns]:
+            raise ValueError(f"no column {few(missing)}")
+        if text := [c for c in COLUMNS if c not in _TEXT and not pd.api.types.is_numeric_dtype(table[c])]:
+            raise ValueError(f"no numbers in {few(text)}")
+    except ValueError as error:  # pandas' errors of parsing are such, too
+        raise Refusal(
+            f"{path}: not a table ({' '.join(str(error).split())[:200]})", expected="table.csv as it was written", do=_AGAIN.format(path)
+        ) from error  # fmt: skip
+    for name in _TEXT:
+        table[name] = table[name].map(lambda v: v.removeprefix("'") if isinstance(v, str) else v)
+    return table
+
+
+_AGAIN = "make the table again (your snakemake command with  --forcerun {} --  before the target)"
+
+
+def read_checked_table(path: Path) -> tuple[pd.DataFrame, str]:
+    """A table.csv and its sha256, after provenance.json beside it has vouched for both table.csv and table.md.
+
+    Raises Refusal for a table that was altered since it was made, or that nothing vouches for.
+    """
+    table, sha256 = read_table(path), file_hash(path)
+    record = read_intact(path.with_name("provenance.json"), "where every row came from")
+    made = record.get("made") or {}
+    markdown = path.with_name("table.md")
+    for file, key in ((path, "csv"), (markdown, "markdown")):
+        if (file == path or file.exists()) and made.get(key) != file_hash(file):
+            raise Refusal(
+                f"{file}: not the file of which {path.with_name('provenance.json')} says where its rows came from",
+                expected="the file as it was written",
+                do=_AGAIN.format(path),
+            )
+    return table, sha256
+
+
+def check_rows(config: Config, table: pd.DataFrame, path: Path) -> None:
+    """Raise Refusal for a table that has other rows than the config asks for."""
+    asked = [(config.benchmark_label(e.benchmark), e.id) for e in config.entries]
+    rows = list(zip(table["benchmark"], table["entry"], strict=True))
+    if rows != asked:
+        odd = [" ".join(map(str, row)) for row in [*dict.fromkeys([*rows, *asked])] if (row in rows) != (row in asked)]
+        raise Refusal(
+            f"{path}: rows of other entries than the config's ({few(odd) or 'in another order'})",
+            expected="one row for every entry of the config",
+            do=_AGAIN.format(path),
+        )
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """CSV with two decimals."""
-    return table.to_csv(index=False, float_format="%.2f")
+    """CSV with two decimals. A text that a spreadsheet would take for a formula gets an apostrophe; `read_table` takes it away."""
+    safe = table.copy()
+    for name in _TEXT:
+        safe[name] = [f"'{v}" if isinstance(v, str) and v.startswith(_FORMULA) else v for v in table[name]]
+    return safe.to_csv(index=False, float_format="%.2f", lineterminator="\n")
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -110,7 +173,7 @@ def markdown_table(frame: pd.DataFrame) -> str:
     def cell(value: Any) -> str:
         if value is None or (isinstance(value, float) and pd.isna(value)):
             return ""
-        return f"{value:.2f}" if isinstance(value, float) else str(value)
+        return f"{value:.2f}" if isinstance(value, float) else " ".join(str(value).split()).replace("|", "\\|")
 
     lines = ["| " + " | ".join(str(c) for c in frame.columns) + " |", "|" + "---|" * len(frame.columns)]
     lines += ["| " + " | ".join(cell(v) for v in row) + " |" for row in frame.itertuples(index=False)]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 
 from snakemake.exceptions import WorkflowError
 
@@ -9,27 +10,65 @@ from snakemake.logging import logger
 
 from corrbench.cluster import remember_min_job_age
 from corrbench.config import Config
+from corrbench.controller import watch
 from corrbench.datasets.opening import data_files, is_tracking
 from corrbench.entries import WeightsId
 from corrbench.errors import Refusal
 from corrbench.files import canonical_json, digest
 from corrbench.provenance import code_version
 from corrbench.pretraining.recipe import pretrain_code
+from corrbench.report.audit import Audit
 from corrbench.report.targets import target_files
 from corrbench.tracking.protocol import Probe
-from corrbench.workflow import content_version, gpu_count
+from corrbench.workflow import Notes, gpu_count
 
 try:
-    CONFIG = Config(dict(config))
+    # read by our own reader, which refuses what Snakemake's passes over: a key that stands twice, several files that differ
+    CONFIG = Config.of_files(workflow.configfiles, workflow.config_settings.config)
     CONFIG.check_data()
 except Refusal as refusal:
-    raise WorkflowError(f"refused: {refusal}") from None
+    print(f"refused: {refusal}", file=sys.stderr)
+    sys.exit(1)  # an exception would be shown with its traceback
 
 if workflow.is_main_process and (missing := CONFIG.files_to_place()):
     paths = "".join(f"\n  {path}" for path in missing)
     logger.warning(
         f"Place by hand first, no program can fetch them (the method's row says where they are):{paths}"
     )
+
+
+
+def notes():
+    """What is remembered of files; a dry run writes nothing."""
+    running = workflow.executor_plugin is not None and not workflow.dryrun
+    return Notes(CONFIG.results / ".versions", keep=running)
+
+
+# checkpoints that are gone after they were converted: nothing can convert them again, and their rows stay
+GONE = CONFIG.converted_before()
+FILES = [name for name in CONFIG.values["files"] if name not in GONE]
+
+
+def stale():
+    """What lies in the results folder and does not belong there."""
+    try:
+        found = Audit(CONFIG, notes()).shown()
+        for path, why in found.items():
+            if path.name == "report.json" and path.parent.name in GONE:
+                raise Refusal(
+                    f"{path}: {why}, and files.{path.parent.name} is gone",
+                    expected="the checkpoint, to convert it again",
+                    do="put the checkpoint back, or take its name out of `runs:`",
+                )
+        return found
+    except Refusal as refusal:
+        raise WorkflowError(f"refused: {refusal}") from None
+
+
+if workflow.is_main_process:
+    watch(workflow, stale, logger.warning)
+    for name in GONE:
+        logger.warning(f"files.{name} is gone; its rows stay as they were made.")
 
 RESULTS = str(CONFIG.results)
 SYNTHETIC = [b["name"] for b in CONFIG.all_benchmarks() if CONFIG.is_generated(b)]
@@ -202,7 +241,7 @@ def frames_version(wildcards):
     }
     if row["kind"] == "tracks":
         lists["list"] = roots[wildcards.dataset] / row["files"]
-    return content_version(lists, CONFIG.results / ".versions") if lists else ""
+    return notes().version(lists) if lists else ""
 
 
 def clip_roots(name):
@@ -238,6 +277,11 @@ def made_data(wildcards):
     return []
 
 
+def made_settings(name):
+    """What decides a data set that a rule makes; it is written beside it. Not recorded: settings and code are, beside."""
+    return canonical_json(CONFIG.made_data()[name])
+
+
 def archive_settings(wildcards):
     archives = CONFIG.archives(wildcards.dataset)
     named = [a for a in archives if a["file"] == getattr(wildcards, "file", a["file"])]
@@ -250,16 +294,14 @@ def data_version(wildcards):
         return ""  # made by a rule, whose settings and code count
     row = benchmark_row(wildcards)
     root, sequences = CONFIG.data_root(row), CONFIG.sequences(row)
-    return content_version(
-        data_files(root, row, sequences, wildcards.kind), CONFIG.results / ".versions"
-    )
+    return notes().version(data_files(root, row, sequences, wildcards.kind))
 
 
 def checkpoint_version(wildcards):
     if wildcards.source not in CONFIG.values["files"]:
         return ""  # by time, as any file that a rule makes; the table compares its hash with the report's
     path = Path(CONFIG.values["files"][wildcards.source]["path"])
-    return content_version({"checkpoint": path}, CONFIG.results / ".versions")
+    return notes().version({"checkpoint": path})
 
 
 def summaries(entries):
@@ -275,6 +317,10 @@ def of_entries(entries, name):
 # parts stay the same, makes nothing stale. What matters of them is in the recorded parameters beside.
 def data_root(wildcards, input):
     return str(CONFIG.data_root(benchmark_row(wildcards)))
+
+
+def masks_folder(wildcards, input):
+    return str(Path(input.masks).parent)
 
 
 def whole_config(wildcards, input):

@@ -30,7 +30,8 @@ rule dataset:
             for a in CONFIG.archives(w.dataset)
         ],
     output:
-        directory(f"{RESULTS}/data/{{dataset}}"),
+        folder=directory(f"{RESULTS}/data/{{dataset}}"),
+        settings=f"{RESULTS}/data/{{dataset}}.settings.json",
     log:
         f"{RESULTS}/logs/dataset/{{dataset}}.log",
     wildcard_constraints:
@@ -41,15 +42,17 @@ rule dataset:
         runtime=120,
     params:
         settings=archive_settings,
+        made=lambda w, input: made_settings(w.dataset),
         rows=lambda w, input: CONFIG.values["rows"],
     shell:
-        "python -m scripts.dataset {wildcards.dataset} --rows {params.rows:q} --archives {input:q} --out {output:q}"
-        " > {log:q} 2>&1"
+        "python -m scripts.dataset {wildcards.dataset} --rows {params.rows:q} --archives {input:q} --out {output.folder:q}"
+        " > {log:q} 2>&1 && printf '%s' {params.made:q} > {output.settings:q}"
 
 
 rule synthetic:
     output:
-        directory(f"{RESULTS}/data/{{benchmark}}"),
+        folder=directory(f"{RESULTS}/data/{{benchmark}}"),
+        settings=f"{RESULTS}/data/{{benchmark}}.settings.json",
     log:
         f"{RESULTS}/logs/synthetic/{{benchmark}}.log",
     wildcard_constraints:
@@ -58,11 +61,12 @@ rule synthetic:
         "../../envs/corrbench.yaml"
     params:
         settings=lambda w: canonical_json(benchmark_row(w)),
+        made=lambda w, input: made_settings(w.benchmark),
         rows=lambda w, input: CONFIG.values["rows"],
         code=code_version("scripts/synthetic.py"),
     shell:
-        "python -m scripts.synthetic --benchmark {wildcards.benchmark} --rows {params.rows:q} --out {output:q}"
-        " > {log:q} 2>&1"
+        "python -m scripts.synthetic --benchmark {wildcards.benchmark} --rows {params.rows:q} --out {output.folder:q}"
+        " > {log:q} 2>&1 && printf '%s' {params.made:q} > {output.settings:q}"
 
 
 rule doctor:

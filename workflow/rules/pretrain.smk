@@ -7,7 +7,8 @@ TRAIN = CONFIG.values["pretraining"]
 
 rule synthetic_videos:
     output:
-        directory(f"{RESULTS}/data/{{dataset}}"),
+        folder=directory(f"{RESULTS}/data/{{dataset}}"),
+        settings=f"{RESULTS}/data/{{dataset}}.settings.json",
     log:
         f"{RESULTS}/logs/synthetic/{{dataset}}.log",
     wildcard_constraints:
@@ -18,11 +19,12 @@ rule synthetic_videos:
         settings=lambda w: canonical_json(
             CONFIG.rows.datasets.get(w.dataset, "target")["videos"]["generate"]
         ),
+        made=lambda w, input: made_settings(w.dataset),
         rows=lambda w, input: CONFIG.values["rows"],
         code=code_version("scripts/synthetic.py"),
     shell:
-        "python -m scripts.synthetic --videos {wildcards.dataset} --rows {params.rows:q} --out {output:q}"
-        " > {log:q} 2>&1"
+        "python -m scripts.synthetic --videos {wildcards.dataset} --rows {params.rows:q} --out {output.folder:q}"
+        " > {log:q} 2>&1 && printf '%s' {params.made:q} > {output.settings:q}"
 
 
 rule frames:

@@ -89,7 +89,8 @@ rule postprocess:
     input:
         f"{RESULTS}/{{benchmark}}/{{entry}}/propagation.json",
     output:
-        directory(f"{RESULTS}/{{benchmark}}/{{entry}}/masks"),
+        # a file in the folder, for Snakemake would empty a folder; only the program knows what it may replace
+        f"{RESULTS}/{{benchmark}}/{{entry}}/masks/record.json",
     log:
         f"{RESULTS}/logs/postprocess/{{benchmark}}/{{entry}}.log",
     wildcard_constraints:
@@ -105,10 +106,11 @@ rule postprocess:
     params:
         settings=postprocess_settings,
         labels=lambda w, input: str(Path(input[0]).parent / "labels"),
+        out=lambda w, output: str(Path(output[0]).parent),
         code=code_version("scripts/postprocess.py"),
     shell:
         "python -m scripts.postprocess --propagation {input:q} --labels {params.labels:q}"
-        " --settings {params.settings:q} --out {output:q} --workers {threads} > {log:q} 2>&1"
+        " --settings {params.settings:q} --out {params.out:q} --workers {threads} > {log:q} 2>&1"
 
 
 rule segment:
@@ -119,7 +121,7 @@ rule segment:
     output:
         # the masks in segments/ beside them are kept when a job dies: the next one goes on where it stopped
         summary=f"{RESULTS}/{{benchmark}}/{{entry}}/propagation.json",
-        masks=directory(f"{RESULTS}/{{benchmark}}/{{entry}}/masks"),
+        masks=f"{RESULTS}/{{benchmark}}/{{entry}}/masks/record.json",
     log:
         f"{RESULTS}/logs/segment/{{benchmark}}/{{entry}}.log",
     wildcard_constraints:
@@ -137,18 +139,19 @@ rule segment:
         settings=segment_settings,
         root=data_root,
         work=lambda w: f"{RESULTS}/{w.benchmark}/{w.entry}/segments",
+        masks=lambda w, output: str(Path(output.masks).parent),
         device=lambda w, input: DEVICE,
         code=code_version("scripts/segment.py"),
     shell:
         "python -m scripts.gpu_slot {resources.gpu} --"
         " python -m scripts.segment --entry {wildcards.entry} --settings {params.settings:q}"
         " --weights {input.weights:q} --data {input.data:q} --root {params.root:q} --work {params.work:q}"
-        " --masks {output.masks:q} --out {output.summary:q} --device {params.device} --threads {threads} > {log:q} 2>&1"
+        " --masks {params.masks:q} --out {output.summary:q} --device {params.device} --threads {threads} > {log:q} 2>&1"
 
 
 rule submission:
     input:
-        masks=f"{RESULTS}/{{benchmark}}/{{entry}}/masks",
+        masks=f"{RESULTS}/{{benchmark}}/{{entry}}/masks/record.json",
         data=f"{RESULTS}/{{benchmark}}/data/inputs.json",
     output:
         f"{RESULTS}/{{benchmark}}/{{entry}}/submission.zip",
@@ -159,15 +162,16 @@ rule submission:
     conda:
         "../../envs/corrbench.yaml"
     params:
+        masks=masks_folder,
         code=code_version("scripts/submission.py"),
     shell:
-        "python -m scripts.submission --masks {input.masks:q} --data {input.data:q} --out {output:q}"
+        "python -m scripts.submission --masks {params.masks:q} --data {input.data:q} --out {output:q}"
         " > {log:q} 2>&1"
 
 
 rule evaluate:
     input:
-        masks=f"{RESULTS}/{{benchmark}}/{{entry}}/masks",
+        masks=f"{RESULTS}/{{benchmark}}/{{entry}}/masks/record.json",
         propagation=f"{RESULTS}/{{benchmark}}/{{entry}}/propagation.json",
         data=f"{RESULTS}/{{benchmark}}/data/annotations.json",
     output:
@@ -189,9 +193,10 @@ rule evaluate:
         runtime=30,
     params:
         root=data_root,
+        masks=masks_folder,
         out=lambda w, output: str(Path(output.scores).parent),
         code=code_version("scripts/evaluate.py"),
     shell:
-        "python -m scripts.evaluate --data {input.data:q} --root {params.root:q} --masks {input.masks:q}"
+        "python -m scripts.evaluate --data {input.data:q} --root {params.root:q} --masks {params.masks:q}"
         " --propagation {input.propagation:q} --out {params.out:q}"
         " --workers {threads} > {log:q} 2>&1"

@@ -19,14 +19,17 @@ rule table:
         ],
         targets=[str(p) for p in target_files(CONFIG)],
     output:
-        csv=report(
-            f"{RESULTS}/table.csv",
-            caption="../report/table.rst",
-            category="Table",
-            labels={"file": "table"},
+        # `update`: a table that is refused leaves the earlier one where it is
+        csv=update(
+            report(
+                f"{RESULTS}/table.csv",
+                caption="../report/table.rst",
+                category="Table",
+                labels={"file": "table"},
+            )
         ),
-        markdown=f"{RESULTS}/table.md",
-        provenance=f"{RESULTS}/provenance.json",
+        markdown=update(f"{RESULTS}/table.md"),
+        provenance=update(f"{RESULTS}/provenance.json"),
     log:
         f"{RESULTS}/logs/table.log",
     conda:
@@ -49,6 +52,7 @@ rule plots:
             "scores/scores.json",
         ),
     output:
+        f"{RESULTS}/plots/{{benchmark}}/record.json",
         f"{RESULTS}/plots/{{benchmark}}/leaderboard.png",
         f"{RESULTS}/plots/{{benchmark}}/sequences.png",
         f"{RESULTS}/plots/{{benchmark}}/cost.png",
@@ -97,7 +101,9 @@ use rule plots as plots_boxes with:
             f"{RESULTS}/plots/{{benchmark}}/{name}.png"
             for name in ("leaderboard", "sequences", "cost", "curves")
         ],
-        directory(f"{RESULTS}/plots/{{benchmark}}/toolkit"),
+        f"{RESULTS}/plots/{{benchmark}}/record.json",
+        # `update`: the manifest of the folder, by which the program knows what it may replace, stays where it is
+        update(f"{RESULTS}/plots/{{benchmark}}/toolkit/.made.json"),
         *[
             report(
                 f"{RESULTS}/plots/{{benchmark}}/{name}.svg",
@@ -114,7 +120,7 @@ use rule plots as plots_boxes with:
 
 rule overlays:
     input:
-        masks=f"{RESULTS}/{{benchmark}}/{{entry}}/masks",
+        masks=f"{RESULTS}/{{benchmark}}/{{entry}}/masks/record.json",
         data=f"{RESULTS}/{{benchmark}}/data/annotations.json",
     output:
         report(
@@ -137,9 +143,10 @@ rule overlays:
         runtime=10,
     params:
         root=data_root,
+        masks=masks_folder,
         code=code_version("scripts/overlays.py"),
     shell:
-        "python -m scripts.overlays --data {input.data:q} --root {params.root:q} --masks {input.masks:q}"
+        "python -m scripts.overlays --data {input.data:q} --root {params.root:q} --masks {params.masks:q}"
         " --title {wildcards.entry:q} --out {output:q} > {log:q} 2>&1"
 
 
@@ -155,7 +162,8 @@ rule report:
         table=f"{RESULTS}/table.csv",
         targets=[str(p) for p in target_files(CONFIG)],
     output:
-        paper=directory(f"{RESULTS}/paper"),
+        # `update`: the manifest of the folder, by which the program knows what it may replace, stays where it is
+        update(f"{RESULTS}/paper/.made.json"),
         page=report(
             f"{RESULTS}/report.html",
             caption="../report/page.rst",
@@ -168,7 +176,8 @@ rule report:
         "../../envs/corrbench.yaml"
     params:
         config=whole_config,
+        paper=f"{RESULTS}/paper",
         code=code_version("scripts/report.py"),
     shell:
-        "python -m scripts.report --config {params.config:q} --table {input.table:q} --paper {output.paper:q}"
+        "python -m scripts.report --config {params.config:q} --table {input.table:q} --paper {params.paper:q}"
         " --page {output.page:q} > {log:q} 2>&1"

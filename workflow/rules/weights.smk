@@ -35,9 +35,7 @@ rule convert:
     log:
         f"{RESULTS}/logs/convert/{{method}}.{{source}}.log",
     wildcard_constraints:
-        source="|".join(
-            ["released", r"(smoke|short|paper)(-seed\d+)?", *CONFIG.values["files"]]
-        ),
+        source="|".join(["released", r"(smoke|short|paper)(-seed\d+)?", *FILES]),
     conda:
         "../../envs/corrbench.yaml"
     resources:

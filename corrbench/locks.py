@@ -1,0 +1,96 @@
+"""Snakemake's locks with the name of the run that holds them, so that a lock whose run is gone is no lock."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+OWNER = "# held by "
+"""Begins the line of a lock file that names its run; the other lines are paths, and no path begins so."""
+
+
+def owner_line() -> str:
+    """The line for this process: host, boot and process namespace tell whether its number means anything where it is read."""
+    return OWNER + json.dumps(_identity(os.getpid()))
+
+
+def _identity(pid: int) -> dict[str, Any]:
+    return {"host": platform.node(), "boot": _boot(), "namespace": _namespace(), "pid": pid, "start": _start(pid)}
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _start(pid: int) -> str | None:
+    """When a process started, in ticks since the boot; None where that cannot be known, or where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def owner_of(lock: Path) -> dict[str, Any] | None:
+    """The run that holds a lock file; None for a lock that names none, as those of other workflows."""
+    try:
+        first = lock.read_text(errors="replace").partition("\n")[0]
+        owner = json.loads(first.removeprefix(OWNER)) if first.startswith(OWNER) else None
+    except (OSError, ValueError):
+        return None
+    return owner if isinstance(owner, dict) else None
+
+
+def is_gone(owner: dict[str, Any]) -> bool:
+    """True if the run is surely over: its host is this one, and was started anew since, or has no such process any more."""
+    if owner.get("host") != platform.node():
+        return False
+    if owner.get("boot") != _boot():
+        return True
+    if owner.get("namespace") != _namespace():
+        return False
+    pid = owner.get("pid")
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return _start(pid) != owner.get("start") or _is_dead(pid)
+
+
+def _is_dead(pid: int) -> bool:
+    """True for a process that has ended and that nobody has waited for yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+    except (OSError, IndexError):
+        return False
+
+
+def remove_dead(folder: Path) -> list[Path]:
+    """Remove the locks in a folder whose runs are gone; returns them."""
+    dead = [lock for lock in sorted(folder.glob("*.lock")) if (owner := owner_of(lock)) is not None and is_gone(owner)]
+    for lock in dead:
+        lock.unlink(missing_ok=True)
+    return dead
+
+
+def holders(folder: Path) -> str:
+    """Who holds the locks in a folder, in words."""
+    owners = [owner_of(lock) for lock in sorted(folder.glob("*.lock"))]
+    words = [f"process {o.get('pid')} on {o.get('host')}" if o else "a run that left no name" for o in owners]
+    return ", ".join(dict.fromkeys(words)) or "nobody"
