@@ -16,7 +16,6 @@ from corrbench.errors import Refusal
 from corrbench.files import file_hash, read_json
 from corrbench.pretraining.recipe import Recipe, method_module, pretrain_code
 from corrbench.provenance import code_version
-from corrbench.tracking.siamfc import head_hash
 from corrbench.workflow import content_version
 
 
@@ -125,7 +124,11 @@ def pretraining_identity(config: Config, entry: Entry) -> tuple[list[Any], list[
 
 def _head(config: Config, entry: Entry) -> str | None:
     folder = config.probe_folder(entry)
-    return None if folder is None else head_hash(folder / "checkpoint.pth")
+    if folder is None:
+        return None
+    from corrbench.tracking.siamfc import head_hash  # it imports torch, which a table without probes does not need
+
+    return head_hash(folder / "checkpoint.pth")
 
 
 def probe_identity(config: Config, entry: Entry, weights: list[str]) -> tuple[Any, Any]:
