@@ -43,9 +43,14 @@ def code_version(script: str) -> str:
     for path in reached_modules(ROOT / script):
         name = path.relative_to(ROOT).as_posix()
         if name not in NEUTRAL:
-            tree = _Formulas().visit(ast.parse(path.read_text()))
-            hasher.update(f"{name}\n{_dump(tree)}\n".encode())
+            hasher.update(f"{name}\n{_formulas(path.read_text())}\n".encode())
     return hasher.hexdigest()[:12]
+
+
+@cache  # by content, for all programs: most modules are reached by many
+def _formulas(source: str) -> str:
+    """What can move a number in a module, as text."""
+    return _dump(_Formulas().visit(ast.parse(source)))
 
 
 def _dump(node: object) -> str:
@@ -73,24 +78,33 @@ class _Formulas(ast.NodeTransformer):
 def reached_modules(script: Path) -> list[Path]:
     """The program and the project modules that it imports, directly or not, found by reading them."""
     seen: set[Path] = set()
+    names: set[str] = set()
     todo = [script]
     while todo:
         path = todo.pop()
         if path in seen:
             continue
         seen.add(path)
-        for node in ast.walk(ast.parse(path.read_text())):
-            names: list[str] = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            for name in names:
-                parts = name.split(".")
-                for i in range(1, len(parts) + 1):  # importing a.b runs a/__init__.py too
-                    stem = ROOT.joinpath(*parts[:i])
-                    todo += [p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()]
+        new = _imported(path.read_text()) - names
+        names |= new
+        for name in new:
+            parts = name.split(".")
+            for i in range(1, len(parts) + 1):  # importing a.b runs a/__init__.py too
+                stem = ROOT.joinpath(*parts[:i])
+                todo += [p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()]
     return sorted(seen)
+
+
+@cache  # by content, as the formulas
+def _imported(source: str) -> frozenset[str]:
+    """Names of the modules that a module may import, with those of what it takes from them."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return frozenset(names)
 
 
 def libraries() -> dict[str, str]:

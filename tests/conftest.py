@@ -6,7 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+
+# two processes of tests share two cores: threads of theirs would only wait for each other, and burn time while they do
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+# compiled modules are kept: copies of the checkout and the many programs that tests start find them
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+import torch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]

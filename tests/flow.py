@@ -3,8 +3,8 @@
 import os
 import shutil
 import subprocess
-import sys
 
+import warm
 import yaml
 from conftest import ROOT
 
@@ -31,9 +31,9 @@ def write(folder, config=CONFIG, warm=WARM):
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-def snakemake(folder, *arguments, check=True, checkout=ROOT):
-    """Run it in `folder` with the workflow of `checkout`."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", checkout / "Snakefile", "--directory", folder, "--cores", "2",
+def snakemake(folder, *arguments, check=True, checkout=ROOT, cores=1):
+    """Run it in `folder` with the workflow of `checkout`. One core: the other one runs other tests."""
+    command = [warm.python(), "-m", "snakemake", "--snakefile", checkout / "Snakefile", "--directory", folder, "--cores", cores,
                "--configfile", folder / "config.yaml", *arguments]  # fmt: skip
     environment = {**os.environ, "CORRBENCH_GPUS": "", "PYTHONPATH": ""}
     done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True, env=environment)
@@ -69,7 +69,7 @@ def planned_after(folder, file, old, new, kept):
 
 
 def checkout_copy(folder):
-    """A copy of the project as a fresh clone has it, to edit."""
+    """A copy of the project as a clone has it, to edit."""
     names = [
         "Snakefile",
         "README.md",
@@ -85,7 +85,7 @@ def checkout_copy(folder):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, folder / name)  # compiled modules too: times are kept, so they stay valid
         else:
             shutil.copy(ROOT / name, folder / name)
     return folder

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
+import warm
 from conftest import ROOT
 
 from corrbench.datasets.synthetic import write_videos
@@ -24,16 +25,16 @@ def make_frames(folder: Path) -> Path:
     return folder / "frames"
 
 
-def command(recipe, frames, out, *more):
+def command(recipe, frames, out, *more, python=sys.executable):
     """The program for the recipe `tiny-<recipe>` of tests/data/rows."""
-    return [sys.executable, "-m", "scripts.pretrain", "--recipe", f"tiny-{recipe}", "--rows", str(TINY), "--data", str(frames / "index.csv"),
+    return [python, "-m", "scripts.pretrain", "--recipe", f"tiny-{recipe}", "--rows", str(TINY), "--data", str(frames / "index.csv"),
             "--root", str(frames), "--out", str(out), "--device", "cpu", "--threads", "1", *map(str, more)]  # fmt: skip
 
 
 def pretrain(recipe, frames, out, *more, check=True):
     """Run it to its end."""
     done = subprocess.run(
-        command(recipe, frames, out, *more),
+        command(recipe, frames, out, *more, python=warm.python()),
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -7,6 +7,7 @@ import sys
 
 import pandas as pd
 import torch
+import warm
 import yaml
 from conftest import ROOT
 
@@ -72,7 +73,7 @@ def test_configuration_example_is_valid():
 def test_every_program_has_help():
     for path in sorted((ROOT / "scripts").glob("*.py")):
         done = subprocess.run(
-            [sys.executable, "-m", f"scripts.{path.stem}", "--help"], cwd=ROOT, capture_output=True, text=True
+            [warm.python(), "-m", f"scripts.{path.stem}", "--help"], cwd=ROOT, capture_output=True, text=True
         )
         text = done.stdout + done.stderr
         assert "usage:" in text or "COUNT -- command" in text, path.name

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import warm
 from conftest import ROOT
 
 from corrbench.datasets.got10k import build_track_index
@@ -45,16 +46,16 @@ def tiny_recipe() -> Recipe:
     return recipe
 
 
-def command(tracks: Path, weights: Path, out: Path, *more) -> list[str]:
+def command(tracks: Path, weights: Path, out: Path, *more, python=sys.executable) -> list[str]:
     """The program that trains the tiny probe."""
-    return [sys.executable, "-m", "scripts.pretrain", "--recipe", "tiny-probe", "--rows", str(TINY), "--tier", "smoke", "--data", str(tracks / "index.csv"),
+    return [python, "-m", "scripts.pretrain", "--recipe", "tiny-probe", "--rows", str(TINY), "--tier", "smoke", "--data", str(tracks / "index.csv"),
             "--root", str(tracks), "--init", str(weights), "--out", str(out), "--device", "cpu", "--threads", "1", *map(str, more)]  # fmt: skip
 
 
 def train(tracks: Path, weights: Path, out: Path, *more) -> Path:
     """Run it to its end; returns the checkpoint."""
     done = subprocess.run(
-        command(tracks, weights, out, *more),
+        command(tracks, weights, out, *more, python=warm.python()),
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+import warm
 from conftest import ROOT
 from runs import RECIPES, command, make_frames, pretrain, same_state
 
@@ -55,14 +56,14 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(recipe, frames, 
     chance = random.Random(recipe)
     log = tmp_path / "killed/log.jsonl"
     for kill in range(KILLS):
-        process = subprocess.Popen(command(recipe, frames, tmp_path / "killed", "--save-steps", 2), cwd=ROOT,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        process = subprocess.Popen(command(recipe, frames, tmp_path / "killed", "--save-steps", 2, python=warm.python()), cwd=ROOT,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
         steps = chance.randint(2 * kill // KILLS, 6)
         while process.poll() is None and (not log.exists() or log.read_text().count("\n") < steps):
             time.sleep(0.01)
         time.sleep(chance.random() * 0.15)
         process.kill()
-        process.wait()
+        process.communicate()  # until nobody has the pipe: the program itself is gone, not only its stand-in
     pretrain(recipe, frames, tmp_path / "killed", "--save-steps", 2)
     assert same_state(tmp_path / "whole/last.pt", tmp_path / "killed/last.pt")
     # to the byte: the next stage of a chain knows its start by the hash of this file

@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 import torch
+import warm
 from conftest import ROOT
 from runs import same_state
 from tracks import command, make_tracks, make_weights, train
@@ -102,12 +103,12 @@ def test_refusals(weights):
 def test_killed_it_ends_with_the_same_layer(tracks, weights, tmp_path):
     """kill -9, then the same command again: bit for bit. The checkpoint is the layer with the hash of its backbone."""
     made = torch.load(train(tracks, weights, tmp_path / "whole"), weights_only=True)
-    process = subprocess.Popen(command(tracks, weights, tmp_path / "killed", "--save-steps", 1), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    process = subprocess.Popen(command(tracks, weights, tmp_path / "killed", "--save-steps", 1, python=warm.python()), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
     log = tmp_path / "killed/log.jsonl"
     while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 3):
         time.sleep(0.01)
     process.kill()
-    process.wait()
+    process.communicate()  # until nobody has the pipe: the program itself is gone, not only its stand-in
     train(tracks, weights, tmp_path / "killed")
     assert same_state(tmp_path / "whole/last.pt", tmp_path / "killed/last.pt")
     assert made["weights_sha256"] == load_weights(weights).meta["sha256"]

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import json
 import subprocess
-import sys
 import threading
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pandas as pd
 import pytest
 import torch
+import warm
 import yaml
 from conftest import ROOT
 from flow import ROWS, planned, snakemake
@@ -99,7 +99,7 @@ def test_gated_data_sets_say_what_to_do(tmp_path):
 
 
 def dataset(*arguments):
-    command = [sys.executable, "-m", "scripts.dataset", *map(str, arguments)]
+    command = [warm.python(), "-m", "scripts.dataset", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 

@@ -3,10 +3,10 @@
 import json
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
+import warm
 import yaml
 from conftest import ROOT
 from flow import checkout_copy, planned_after, snakemake, write
@@ -77,7 +77,7 @@ def test_what_a_change_makes_stale(finished, tmp_path, change, file, old, new, e
 def test_boxes_changed_by_hand_are_not_scored(finished, tmp_path):
     folder, data = finished / "results/tiny-otb/identity.none.stay", finished / "results/tiny-otb/data/annotations.json"
     shutil.copytree(folder / "boxes", tmp_path / "boxes")
-    command = [sys.executable, "-m", "scripts.evaluate_boxes", "--data", data, "--root", finished / "results/data/tiny-otb", "--tracking", folder / "tracking.json",
+    command = [warm.python(), "-m", "scripts.evaluate_boxes", "--data", data, "--root", finished / "results/data/tiny-otb", "--tracking", folder / "tracking.json",
                "--boxes", tmp_path / "boxes", "--out", tmp_path / "scores"]  # fmt: skip
     command = list(map(str, command))
     assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0

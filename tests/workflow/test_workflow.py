@@ -9,6 +9,7 @@ import zipfile
 
 import pytest
 import torch
+import warm
 import yaml
 from conftest import ROOT
 from flow import CONFIG, ROWS, WARM, planned, snakemake, write
@@ -22,7 +23,7 @@ def finished(tmp_path_factory):
     """One complete run."""
     folder = tmp_path_factory.mktemp("workflow")
     write(folder)
-    snakemake(folder)
+    snakemake(folder, cores=2)
     return folder
 
 
@@ -59,7 +60,7 @@ def test_everything_is_there(finished):
 
 
 def explain(folder, *arguments):
-    command = [sys.executable, "-m", "scripts.explain", *arguments, "--results", str(folder / "results")]
+    command = [warm.python(), "-m", "scripts.explain", *arguments, "--results", str(folder / "results")]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
@@ -206,7 +207,7 @@ def test_a_bad_config_stops_before_any_job(tmp_path, change, message):
 def test_the_paper_benchmark_plans(tmp_path):
     """`snakemake results/table.csv` in a fresh checkout: every method of the paper, from download to table."""
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--directory", str(tmp_path), "--snakefile", str(ROOT / "Snakefile"), "results/table.csv"],
+        [warm.python(), "-m", "snakemake", "-n", "--cores", "1", "--directory", str(tmp_path), "--snakefile", str(ROOT / "Snakefile"), "results/table.csv"],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -219,7 +220,7 @@ def test_the_paper_benchmark_plans(tmp_path):
 def test_the_plan_names_what_a_person_must_place(tmp_path):
     def plan():
         done = subprocess.run(
-            [sys.executable, "-m", "scripts.plan", "--directory", str(tmp_path), "--configfile", "config/mivos.yaml"],
+            [warm.python(), "-m", "scripts.plan", "--directory", str(tmp_path), "--configfile", "config/mivos.yaml"],
             cwd=ROOT, capture_output=True, text=True, check=True,
         )  # fmt: skip
         return done.stdout.partition("Place by hand first")[2].split()
@@ -245,7 +246,7 @@ def test_no_result_is_tracked():
 
 def test_the_slurm_profile_plans_with_gpus(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--profile", "slurm", "-n", "--directory", str(tmp_path), "results/table.csv"],
+        [warm.python(), "-m", "snakemake", "--profile", "slurm", "-n", "--directory", str(tmp_path), "results/table.csv"],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -255,7 +256,7 @@ def test_the_slurm_profile_plans_with_gpus(tmp_path):
 def test_parts_go_where_the_gpus_are(tmp_path):
     write(tmp_path, {**CONFIG, "device": "cuda", "shards": {"tiny-val": 2}})
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--profile", "slurm", "-n", "--directory", str(tmp_path),
+        [warm.python(), "-m", "snakemake", "--profile", "slurm", "-n", "--directory", str(tmp_path),
          "--configfile", str(tmp_path / "config.yaml"), "--", "results/table.csv"],
         cwd=ROOT, capture_output=True, text=True, env={**os.environ, "CORRBENCH_SLURM_GPU_PARTITION": "gpus"},
     )  # fmt: skip
@@ -286,14 +287,14 @@ def test_score_program_plans_a_users_checkpoint(tiny_davis, tmp_path):
     arguments = ["--method", "vfs-r18", "--checkpoint", tmp_path / "mine.pth", "--benchmark", "tiny-val", "--data", tiny_davis.root,
                  "--rows", ROWS, "--results", tmp_path / "out", "--dry-run"]  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "scripts.score", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+        [warm.python(), "-m", "scripts.score", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     config = yaml.safe_load((tmp_path / "out/config.yaml").read_text())
     assert config["files"]["mine"]["path"] == str(tmp_path / "mine.pth")
     assert config["runs"][1]["weights"] == ["random", "mine"]
     wrong = subprocess.run(
-        [sys.executable, "-m", "scripts.score", *map(str, arguments[2:]), "--method", "vfs-r81"],
+        [warm.python(), "-m", "scripts.score", *map(str, arguments[2:]), "--method", "vfs-r81"],
         cwd=ROOT,
         capture_output=True,
         text=True,
