@@ -78,7 +78,9 @@ class Config:
         try:
             return cls(json.loads(text), "--config")
         except ValueError as error:
-            raise Refusal(f"--config: not valid JSON ({error})", expected="a path, or a config as JSON", do="correct it") from error
+            raise Refusal(
+                f"--config: not valid JSON ({error})", expected="a path, or a config as JSON", do="correct it"
+            ) from error
 
     def benchmark_settings(self, benchmark: Mapping[str, Any]) -> dict[str, Any]:
         """The benchmark as the stages read it. No path of a data root."""

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import stat
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from corrbench.datasets.doctor import diagnose
 from corrbench.datasets.palette import PALETTE, save_mask
 from corrbench.datasets.synthetic import sequence_frames, write_davis
 from corrbench.errors import Refusal
+from corrbench.metrics.davis import evaluate
 from corrbench.rows import Rows
 
 
@@ -227,3 +229,59 @@ def test_real_parts_of_davis_2016(shared):
     whole = open_davis(shared / "DAVIS-2016", row, names)
     with pytest.raises(Refusal, match="bmx-trees"):
         diagnose(whole, row, subset=False, workers=2).refuse_if_ill()
+
+
+@pytest.mark.parametrize("how", ["grey", "gap", "smoothed"])
+def test_ids_that_are_not_counted_from_one_are_refused(how, tiny_davis, tmp_path):
+    path = tiny_davis.root / "Annotations/480p/three/00000.png"
+    ids = read_annotation(path)
+    wrong = {
+        "grey": np.array([0, 38, 75, 113], np.uint8)[ids],
+        "gap": np.where(ids == 2, 5, ids),
+        "smoothed": cv2.resize(cv2.resize(ids * 40, (40, 24)), (80, 48)),
+    }[how]
+    Image.fromarray(wrong).save(path)
+    masks = tmp_path / "masks"
+    for name in tiny_davis.sequences:
+        (masks / name).mkdir(parents=True)
+        for annotation in tiny_davis.sequence(name).annotations:
+            save_mask(masks / name / annotation.name, np.zeros_like(ids))
+    assert "00000.png: the ids" in str(diagnose(tiny_davis, dict(TINY_ROW), subset=True).wrong())
+    with pytest.raises(Refusal, match="the ids"):
+        evaluate(tiny_davis, masks)
+    gaps = replace(tiny_davis, id_gaps=("three",))  # as a row says that knows its data set
+    assert not diagnose(gaps, dict(TINY_ROW), subset=True).wrong() or how == "smoothed"
+
+
+def test_the_doctor_names_what_may_be_right(tiny_davis):
+    folder = tiny_davis.root / "Annotations/480p/one"
+    ids = read_annotation(folder / "00003.png")
+    ids[:4, :4] = 2
+    save_mask(folder / "00003.png", ids)
+    for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        (tiny_davis.root / kind / f"480p/three/00002.{suffix}").unlink()
+    report = "\n".join(diagnose(tiny_davis, dict(TINY_ROW), subset=True).lines())
+    assert "look at one: object 2 first appears in 00003.png" in report
+    assert "look at three: frame numbers leave out 00002" in report and "2 points to look at" in report
+
+
+def test_a_sequence_of_two_frames_is_not_scored(tiny_davis, tmp_path):
+    for kind in ("JPEGImages", "Annotations"):
+        for path in (tiny_davis.root / kind / "480p/one").iterdir():
+            if int(path.stem) > 1:
+                path.unlink()
+    for name in tiny_davis.sequences:
+        shutil.copytree(tiny_davis.root / "Annotations/480p" / name, tmp_path / "masks" / name)
+    with pytest.raises(Refusal, match="one: 2 annotated frames"):
+        evaluate(tiny_davis, tmp_path / "masks")
+
+
+def test_another_davis_is_named(tmp_path):
+    (tmp_path / "ImageSets/480p").mkdir(parents=True)
+    davis = open_davis(tmp_path, dict(TINY_ROW), ["one"])
+    with pytest.raises(Refusal, match="this is DAVIS-2016"):
+        davis.listed()
+    (tmp_path / "ImageSets/480p").rename(tmp_path / "ImageSets/2017")
+    (tmp_path / "JPEGImages/Full-Resolution").mkdir(parents=True)
+    with pytest.raises(Refusal, match="Full-Resolution"):
+        davis.sequence("one")
