@@ -22,6 +22,7 @@ from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.davis import open_davis, read_annotation
 from corrbench.datasets.palette import save_mask
 from corrbench.datasets.synthetic import write_davis
+from corrbench.images import NOTHING_KNOWN
 from corrbench.metrics.davis import _evaluate_sequence, global_scores, read_prediction
 
 
@@ -53,7 +54,9 @@ def vos_benchmark(davis, masks, single):
 
 
 def corrbench(davis, masks, single):
-    scores = [one for name in davis.sequences for one in _evaluate_sequence((davis, name, masks, single))]
+    scores = [
+        one for name in davis.sequences for one in _evaluate_sequence((davis, name, masks, single, NOTHING_KNOWN))
+    ]
     total = global_scores(scores)
     return 100 * total["J-Mean"], 100 * total["F-Mean"]
 

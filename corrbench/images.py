@@ -21,6 +21,8 @@ Pixels = NDArray[np.uint8]
 VOID = 255
 MOST_PIXELS = 1 << 27
 """Pixels of the largest picture that is decoded, 134 million; the largest of the data sets, 4K video, has 8.8 million."""
+PNG = b"\x89PNG\r\n\x1a\n"
+"""How a PNG begins."""
 _ORIENTATION = 274
 """EXIF tag."""
 
@@ -185,9 +187,14 @@ def decode_ids(path: Path, data: bytes) -> Pixels:
     """The ids of an image whose bytes are there already."""
     from PIL import Image
 
-    check_picture(path, data, rotation=False, what="mask")
+    if data.startswith(PNG):
+        check_png(path, data)
+    else:
+        check_picture(path, data, rotation=False, what="mask")
     try:
         with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels")
             palette = image.getpalette() if image.mode == "P" else None
             ids = np.array(image)
     except Exception as error:

@@ -6,6 +6,8 @@ python -m scripts.correspond --weights results/weights/crw-r18/released/weights.
 """
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,8 @@ def main() -> None:
 
     if not args.window and args.out is None:
         raise Refusal("no --out", expected="a picture to write", do="add --out where.png, or --window")
+    if args.window:
+        refuse_without_display()
     device = pick_device(args.device)
     row = load_weights(args.weights).meta["encoder"]
     net = load_encoder(row, [args.weights], device)
@@ -66,6 +70,24 @@ def main() -> None:
     made = look(args.point or [], read_annotation(args.mask, single_object=True) if args.mask else None)
     with atomic(args.out) as temporary:
         write_image(temporary, made)
+
+
+def refuse_without_display() -> None:
+    """End with status 2, as for any option that cannot be obeyed, where no window can be opened."""
+    import matplotlib
+
+    try:
+        matplotlib.use("TkAgg")
+        if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise ImportError("no DISPLAY is set")
+    except ImportError as error:
+        print(
+            f"refused: --window: no window can be opened here ({error})\n"
+            "  expected: a display, and a Python with Tk\n"
+            "  what to do: give --point X,Y or --mask, and --out, or log in with ssh -X",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 def show(images: tuple[np.ndarray, np.ndarray], look) -> None:
