@@ -50,7 +50,11 @@ def _of_alternatives(error: Any) -> Any:
         def misfit(found: list[Any]) -> tuple[bool, bool, int]:
             # another type, or another word for what tells the alternatives apart, means another alternative
             other_type = any(not e.path and e.validator in ("type", "const", "enum") for e in found)
-            return other_type, any(e.validator in ("const", "enum") and list(e.path) == ["arch"] for e in found), len(found)
+            return (
+                other_type,
+                any(e.validator in ("const", "enum") and list(e.path) == ["arch"] for e in found),
+                len(found),
+            )
 
         ranked = sorted(groups.values(), key=misfit)
         if misfit(ranked[0])[0] or (len(ranked) > 1 and misfit(ranked[0]) == misfit(ranked[1])):
@@ -169,7 +173,11 @@ class Rows:
                 if not isinstance(row, dict) or row.get("name") != path.stem:
                     raise Refusal(
                         f"{path}: "
-                        + (f"the row is named {_short(row.get('name'))}" if isinstance(row, dict) else f"a {type(row).__name__}, not a row"),
+                        + (
+                            f"the row is named {_short(row.get('name'))}"
+                            if isinstance(row, dict)
+                            else f"a {type(row).__name__}, not a row"
+                        ),
                         expected=f"name: {path.stem}, as the file",
                         do="correct the name",
                     )

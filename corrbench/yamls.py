@@ -28,7 +28,10 @@ class _Strict:
         seen: dict[str, int] = {}
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else []:
             line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode) or key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in (
+                "tag:yaml.org,2002:str",
+                "tag:yaml.org,2002:merge",
+            ):
                 said = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
                 raise Refusal(
                     f"{self.path}: line {line}: the key {said!r} is no text",
@@ -45,7 +48,11 @@ class _Strict:
         return super().construct_mapping(node, deep=deep)  # type: ignore[misc,no-any-return]
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
-        if not isinstance(node, yaml.MappingNode | yaml.SequenceNode) or node.tag.rpartition(":")[2] in ("set", "omap", "pairs"):
+        if not isinstance(node, yaml.MappingNode | yaml.SequenceNode) or node.tag.rpartition(":")[2] in (
+            "set",
+            "omap",
+            "pairs",
+        ):
             kind, text, why = node.tag.rpartition(":")[2], node.value, None
             if kind == "int" and (not _INTEGER.match(text) or len(text) > 18):
                 why = "a whole number that is too large, or that some read to another base"

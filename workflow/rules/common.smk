@@ -37,7 +37,6 @@ if workflow.is_main_process and (missing := CONFIG.files_to_place()):
     )
 
 
-
 def notes():
     """What is remembered of files; a dry run writes nothing."""
     running = workflow.executor_plugin is not None and not workflow.dryrun
@@ -164,10 +163,17 @@ def checkpoint_file(wildcards):
     return str(CONFIG.checkpoint_path(WeightsId(wildcards.method, wildcards.source)))
 
 
+def readable(path):
+    """A file of the user's as an input, if Snakemake can read its name: braces are wildcards to it."""
+    return [] if set("{}") & set(str(path)) else [str(path)]
+
+
 def checkpoint_input(wildcards):
     # your own files count by content (checkpoint_version): a touch or a copy makes nothing stale
     path = checkpoint_file(wildcards)
-    return ancient(path) if wildcards.source in CONFIG.values["files"] else path
+    if wildcards.source in CONFIG.values["files"]:
+        return [ancient(name) for name in readable(path)]
+    return path
 
 
 def checkpoint_flags(wildcards):
