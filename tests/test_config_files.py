@@ -16,7 +16,12 @@ def test_runs_and_rows_are_joined_and_the_rest_agrees():
     one = {"device": "cpu", "rows": ["a"], "runs": [RUN], "data": {"davis2017": "/d"}}
     two = {"device": "cpu", "rows": ["a", "b"], "runs": [IDENTITY], "data": {"otb100": "/o"}}
     joined = join_configs([("one.yaml", one), ("two.yaml", two)])
-    assert joined == {"device": "cpu", "rows": ["a", "b"], "runs": [RUN, IDENTITY], "data": {"davis2017": "/d", "otb100": "/o"}}
+    assert joined == {
+        "device": "cpu",
+        "rows": ["a", "b"],
+        "runs": [RUN, IDENTITY],
+        "data": {"davis2017": "/d", "otb100": "/o"},
+    }
 
 
 @pytest.mark.parametrize(
@@ -56,7 +61,9 @@ def test_a_target_behind_a_config_file_is_told(tmp_path):
         check_files(["--configfile", "none.yaml"])
 
 
-@pytest.mark.parametrize(("content", "found"), [("", "an empty file"), ("- 1\n", "a list"), ("3\n", "a int"), ("null\n", "an empty file")])
+@pytest.mark.parametrize(
+    ("content", "found"), [("", "an empty file"), ("- 1\n", "a list"), ("3\n", "a int"), ("null\n", "an empty file")]
+)
 def test_files_that_are_no_config(tmp_path, content, found):
     (tmp_path / "a.yaml").write_text(content)
     with pytest.raises(Refusal, match=f"a.yaml: {found}"):
@@ -65,10 +72,18 @@ def test_files_that_are_no_config(tmp_path, content, found):
 
 def test_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
-    values = {"results": "~/r", "data": {"davis2017": "~/D"}, "files": {"mine": {"path": "~/m.pth"}}, "runs": [IDENTITY]}
+    values = {
+        "results": "~/r",
+        "data": {"davis2017": "~/D"},
+        "files": {"mine": {"path": "~/m.pth"}},
+        "runs": [IDENTITY],
+    }
     config = Config(values)
     assert config.results == Path("/home/someone/r")
-    assert config.values["data"] == {"davis2017": "/home/someone/D"} and config.values["files"]["mine"]["path"] == "/home/someone/m.pth"
+    assert (
+        config.values["data"] == {"davis2017": "/home/someone/D"}
+        and config.values["files"]["mine"]["path"] == "/home/someone/m.pth"
+    )
 
 
 @pytest.mark.parametrize("path", ["a\nb", "", "a\0b"])

@@ -69,7 +69,10 @@ def test_rows_of_a_lost_file(folder):
     assert leave_out_lost(kept) == [] and kept == values
     weights.unlink()
     (note,) = leave_out_lost(kept)
-    assert "is gone and was never converted" in note and ids(kept) == ["identity.none.identity", "random-r18.random.crw"]
+    assert "is gone and was never converted" in note and ids(kept) == [
+        "identity.none.identity",
+        "random-r18.random.crw",
+    ]
     assert kept["files"] == {}
 
 
