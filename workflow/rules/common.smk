@@ -2,15 +2,12 @@
 
 import os
 import re
-import sys
-
-from snakemake.exceptions import WorkflowError
 
 from snakemake.logging import logger
 
 from corrbench.cluster import remember_min_job_age
 from corrbench.config import Config
-from corrbench.controller import watch
+from corrbench.controller import stop, watch
 from corrbench.datasets.opening import data_files, is_tracking
 from corrbench.entries import WeightsId
 from corrbench.errors import Refusal
@@ -27,8 +24,7 @@ try:
     CONFIG = Config.of_files(workflow.configfiles, workflow.config_settings.config)
     CONFIG.check_data()
 except Refusal as refusal:
-    print(f"refused: {refusal}", file=sys.stderr)
-    sys.exit(1)  # an exception would be shown with its traceback
+    stop(refusal)
 
 if workflow.is_main_process and (missing := CONFIG.files_to_place()):
     paths = "".join(f"\n  {path}" for path in missing)
@@ -61,7 +57,7 @@ def stale():
                 )
         return found
     except Refusal as refusal:
-        raise WorkflowError(f"refused: {refusal}") from None
+        stop(refusal)
 
 
 if workflow.is_main_process:
