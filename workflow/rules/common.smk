@@ -271,11 +271,11 @@ def frames_links(wildcards, input):
 
 
 def made_data(wildcards):
-    """The folder of a data set that a rule makes."""
+    """What stands for the folder of a data set that a rule makes."""
     if wildcards.benchmark in SYNTHETIC:
-        return [f"{RESULTS}/data/{wildcards.benchmark}"]
+        return [f"{RESULTS}/data/{wildcards.benchmark}.settings.json"]
     if wildcards.benchmark in DOWNLOADED:
-        return [f"{RESULTS}/data/{DOWNLOADED[wildcards.benchmark]}"]
+        return [f"{RESULTS}/data/{DOWNLOADED[wildcards.benchmark]}.settings.json"]
     return []
 
 
