@@ -53,7 +53,7 @@ def _lock(lock: Path, path: Path, until: float) -> int | None:
         try:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise of_system(error, lock) from error
+            raise of_system(OSError(error.errno, f"cannot be written: {error.strerror}", str(path))) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -9,7 +9,7 @@ from corrbench.files import atomic
 from corrbench.outputs import claim, made_folder
 from corrbench.report.leaderboard import write_page
 from corrbench.report.paper import paper_markdown, paper_tables
-from corrbench.report.table import check_rows, read_checked_table
+from corrbench.report.table import check_rows, read_checked_table, to_csv
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     papers = paper_tables(config, table)
     with made_folder(args.paper, "paper tables") as folder:
         for name, frame in papers.items():
-            frame.to_csv(folder / f"{name}.csv", index=False, float_format="%.2f")
+            (folder / f"{name}.csv").write_text(to_csv(frame), encoding="utf-8")
             (folder / f"{name}.md").write_text(paper_markdown(name, frame), encoding="utf-8")
     with claim(args.page), atomic(args.page) as temporary:
         write_page(temporary, config, table, list(papers), sha256)

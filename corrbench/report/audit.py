@@ -77,7 +77,9 @@ class Audit:
     def _made_data(self, name: str, wanted: Mapping[str, Any]) -> None:
         path = self.config.results / "data" / f"{name}.settings.json"
         made = self.record(path)
-        if made is not None:
+        if made is not None and not path.with_name(name).is_dir():
+            self.found[path] = f"the folder {path.with_name(name)} is gone"
+        elif made is not None:
             self._note(path, {"settings of the data": (made.get("settings"), wanted["settings"]),
                               "code of the generator": (made.get("code"), wanted["code"])})  # fmt: skip
 
