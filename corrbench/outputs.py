@@ -17,7 +17,7 @@ from corrbench.errors import Refusal, few, of_system
 from corrbench.files import atomic, linked, make_parents, read_record, write_record
 from corrbench.reading import is_litter
 
-MANIFEST = ".made.json"
+MANIFEST = ".corrbench.json"
 """In a folder that corrbench made: what it is, and the names of all its files."""
 TEMPORARY = re.compile(r"\..+\.\d+(-[0-9a-f]+)?\.tmp(\.\w+)*$")
 """Names that `atomic` gives while something is written."""
