@@ -175,6 +175,12 @@ def main() -> None:
         temporary.write_text(text, encoding="utf-8")
     start = time.time()
     status = run_workflow(kept)
+    if status < 0:
+        raise Refusal(
+            f"snakemake was killed by signal {-status}",
+            expected="that it ends by itself",
+            do="run the same command again to go on",
+        )
     if status:
         print(said_by_jobs(results, start), file=sys.stderr)
         sys.exit(1)
