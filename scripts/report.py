@@ -1,12 +1,12 @@
 """The paper tables and the leaderboard page."""
 
 import argparse
-from pathlib import Path
 
 from corrbench.config import Config
 from corrbench.errors import run_program
 from corrbench.files import atomic
 from corrbench.outputs import claim, made_folder
+from corrbench.reading import user_path
 from corrbench.report.leaderboard import write_page
 from corrbench.report.paper import paper_markdown, paper_tables
 from corrbench.report.table import check_rows, read_checked_table, to_csv
@@ -15,9 +15,9 @@ from corrbench.report.table import check_rows, read_checked_table, to_csv
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, help="config file, or the config as JSON")
-    parser.add_argument("--table", type=Path, required=True, help="table.csv")
-    parser.add_argument("--paper", type=Path, required=True, help="folder for the paper tables")
-    parser.add_argument("--page", type=Path, required=True, help="HTML page to write")
+    parser.add_argument("--table", type=user_path, required=True, help="table.csv")
+    parser.add_argument("--paper", type=user_path, required=True, help="folder for the paper tables")
+    parser.add_argument("--page", type=user_path, required=True, help="HTML page to write")
     args = parser.parse_args()
 
     config = Config.from_argument(args.config)

@@ -26,6 +26,7 @@ from corrbench.controller import PARENT
 from corrbench.errors import Refusal, few, run_program
 from corrbench.files import atomic
 from corrbench.provenance import ROOT
+from corrbench.reading import user_path
 from corrbench.report.audit import Audit
 from corrbench.scoring import add, earlier, leave_out_lost, plain_name
 
@@ -113,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", required=True, help="row of config/methods/: the network and its surgery")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--checkpoint", type=Path, help="your file, of any known checkpoint family")
+    source.add_argument("--checkpoint", type=user_path, help="your file, of any known checkpoint family")
     source.add_argument("--released", action="store_true", help="download the file that the authors released")
     source.add_argument("--random", action="store_true", help="only the untrained network")
     parser.add_argument(
@@ -124,16 +125,16 @@ def main() -> None:
     parser.add_argument("--protocol", default="own", help="row of config/protocols/; own is that of the method")
     parser.add_argument("--benchmark", default="davis2017-val", help="row of config/benchmarks/")
     parser.add_argument(
-        "--data", type=Path, required=True, help="root of the data set (has JPEGImages/); never written to"
+        "--data", type=user_path, required=True, help="root of the data set (has JPEGImages/); never written to"
     )
     parser.add_argument(
         "--subset", action="store_true", help="score the sequences that are there; the table will say so"
     )
     parser.add_argument("--name", help="name of the checkpoint in the table; by default the stem of its file")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="folders with rows of your own")
+    parser.add_argument("--rows", type=user_path, nargs="*", default=[], help="folders with rows of your own")
     parser.add_argument(
-        "--results", type=Path, default=Path("results/score"), help="folder for everything that is written"
+        "--results", type=user_path, default=Path("results/score"), help="folder for everything that is written"
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would run")
     args = parser.parse_args()
