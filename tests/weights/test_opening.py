@@ -172,3 +172,10 @@ def test_one_flipped_bit_is_refused(read, tmp_path):
     torch.load(path, weights_only=True)  # torch itself does not notice
     with pytest.raises(Refusal, match="x.pth: a damaged file"):
         read(path)
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", bytes(20_000_000))
+    with pytest.raises(Refusal, match="x.pth: a damaged file .*packed into"):
+        read_checkpoint(tmp_path / "x.pth")
