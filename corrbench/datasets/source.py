@@ -41,7 +41,7 @@ def _is_left_over(path: Path) -> bool:
 
 def said(patterns: str | Sequence[str]) -> str:
     """A glob or several, for a message."""
-    return patterns if isinstance(patterns, str) else ", nor ".join(patterns)
+    return patterns if isinstance(patterns, str) else " or ".join(patterns)
 
 
 def check_layout(row: Mapping[str, Any], root: Path, *, shown: Path | None = None) -> list[str]:

@@ -245,14 +245,18 @@ def _each(
     cv2.setNumThreads(1)
     # threads: decoding and encoding leave the interpreter alone
     with threads(workers) as pool, Progress("frames", len(paths), unit="video") as bar:
-        for result in pool.map(safe, paths):
-            if isinstance(result, Video):
-                found.append(result)
-            else:
-                skipped.append(result)
-            bar.advance(note=f"{len(skipped)} skipped" if skipped else "")
-            if out is not None and len(found) == SAMPLE:
-                _check_room(out, found, len(paths))
+        try:
+            for result in pool.map(safe, paths):
+                if isinstance(result, Video):
+                    found.append(result)
+                else:
+                    skipped.append(result)
+                bar.advance(note=f"{len(skipped)} skipped" if skipped else "")
+                if out is not None and len(found) == SAMPLE:
+                    _check_room(out, found, len(paths))
+        except Exception:
+            pool.shutdown(cancel_futures=True)  # those at work remove what they had begun
+            raise
     return found, skipped
 
 
