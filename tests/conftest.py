@@ -23,12 +23,23 @@ from corrbench.datasets.synthetic import write_davis  # noqa: E402
 from corrbench.propagation.protocol import Protocol  # noqa: E402
 from corrbench.rows import Rows  # noqa: E402
 
+# Files go to the processes in this order (--no-loadscope-reorder): what waits for SLURM beside the others, what takes long
+# before what is short. Each process is given two files to start with, so the one with SLURM gets a short second one.
+LONG = (
+    "slurm/test_slurm.py", "workflow/test_workflow.py", "pretraining/test_loop.py", "propagation/test_context.py",
+    "workflow/test_staleness.py", "workflow/test_probe.py", "slurm/test_fake.py", "workflow/test_pretraining.py",
+    "workflow/test_segmentation.py", "test_readme.py", "workflow/test_shards.py", "workflow/test_downloads.py", "faults/", "workflow/",
+)  # fmt: skip
+# what starts programs or whole runs: not for `make quick`
+PROGRAMS = ("slurm/", "workflow/", "faults/", "pretraining/test_loop.py", "test_readme.py", "test_warm.py")
+
 
 def pytest_collection_modifyitems(items):
-    items.sort(
-        key=lambda item: "test_slurm" not in item.nodeid
-    )  # they mostly wait: first, while the other process works
+    place = {item: item.path.relative_to(ROOT / "tests").as_posix() for item in items}
+    items.sort(key=lambda item: next((i for i, name in enumerate(LONG) if place[item].startswith(name)), len(LONG)))
     for item in items:
+        if place[item].startswith(PROGRAMS):
+            item.add_marker("programs")
         if "realdata" in item.keywords and not SHARED.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"no real data at {SHARED} (CORRBENCH_SHARED)"))
         if "gpu" in item.keywords and not torch.cuda.is_available():
