@@ -12,6 +12,7 @@ from corrbench.datasets.opening import data_files, is_tracking
 from corrbench.entries import WeightsId
 from corrbench.errors import Refusal
 from corrbench.files import canonical_json, digest
+from corrbench.outputs import MANIFEST
 from corrbench.provenance import code_version
 from corrbench.pretraining.recipe import pretrain_code
 from corrbench.report.audit import Audit

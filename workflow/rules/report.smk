@@ -103,7 +103,7 @@ use rule plots as plots_boxes with:
         ],
         f"{RESULTS}/plots/{{benchmark}}/record.json",
         # `update`: the manifest of the folder, by which the program knows what it may replace, stays where it is
-        update(f"{RESULTS}/plots/{{benchmark}}/toolkit/.made.json"),
+        update(f"{RESULTS}/plots/{{benchmark}}/toolkit/{MANIFEST}"),
         *[
             report(
                 f"{RESULTS}/plots/{{benchmark}}/{name}.svg",
@@ -163,7 +163,7 @@ rule report:
         targets=[name for p in target_files(CONFIG) for name in readable(p)],
     output:
         # `update`: the manifest of the folder, by which the program knows what it may replace, stays where it is
-        update(f"{RESULTS}/paper/.made.json"),
+        update(f"{RESULTS}/paper/{MANIFEST}"),
         page=report(
             f"{RESULTS}/report.html",
             caption="../report/page.rst",
