@@ -57,7 +57,7 @@ def main() -> None:
         row = AllRows(args.rows).methods.get(args.method, "--method")
         encoder, released = row["encoder"], row.get("released") or {}
     report = args.out.with_name("report.json")
-    with claim(args.out):
+    with claim(args.out, report):
         refuse_foreign(args.out, report, args.checkpoint)
         if args.seed is not None:
             weights = random_weights(encoder, method=args.method, seed=args.seed)

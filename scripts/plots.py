@@ -50,7 +50,7 @@ def main() -> None:
     if is_tracking(row):
         pictures["curves"] = lambda: curve_figure(scores, label)
         toolkit(config, entries, args.out / "toolkit")
-    with claim(args.out / "record.json"):
+    with claim(args.out):
         for name, draw in pictures.items():
             for suffix in (".png", ".svg"):
                 with atomic(args.out / f"{name}{suffix}") as temporary:

@@ -33,7 +33,7 @@ def main() -> None:
         "targets": targets_version(config, Notes(config.results / ".versions")),
         **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
     }
-    with claim(args.csv):
+    with claim(args.csv, args.markdown, args.provenance):
         for name, path in (("csv", args.csv), ("markdown", args.markdown)):
             with atomic(path) as temporary:
                 temporary.write_bytes(texts[name].encode())

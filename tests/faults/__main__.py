@@ -1,7 +1,7 @@
 """Damage artifacts from a seed and say how it comes out.
 
 python -m tests.faults --seed 3 --trials 200
-python -m tests.faults --seed 3 --trials 20 --only scores.json     # artifacts whose name has these words
+python -m tests.faults --seed 3 --trials 20 --only scores.json     # what has these words in its name
 Ends with status 1 if anything came out silent (other results, exit status 0), as a crash, or lost.
 """
 
@@ -17,11 +17,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.faults.artifacts import ARTIFACTS, Artifact
 from tests.faults.children import import_programs
-from tests.faults.damage import damages_of
+from tests.faults.outcome import FAILURES, OUTCOMES, Trial
 from tests.faults.snapshot import snapshot
-from tests.faults.trial import FAILURES, OUTCOMES, Trial, damaged
+from tests.faults.subjects import Subject, subjects
 from tests.faults.world import make_world
 
 
@@ -29,13 +28,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--only", default="", metavar="NAME", help="artifacts whose name contains this")
+    parser.add_argument("--only", default="", metavar="NAME", help="what has this in its name")
     parser.add_argument("--no-training", action="store_true", help="leave out the artifacts of pretraining")
+    parser.add_argument(
+        "--advice", action="store_true", help="do what refusals say: that must lead to the clean results"
+    )
     parser.add_argument("--records", type=Path, metavar="FILE", help="write a line of JSON for every trial")
     args = parser.parse_args()
-    chosen = [a for a in ARTIFACTS if args.only in a.name and not (args.no_training and a.training)]
+    known = subjects(advice=args.advice)
+    chosen = [s for s in known if args.only in s.name and not (args.no_training and s.training)]
     if not chosen:
-        parser.error(f"no artifact is named like {args.only!r}: {', '.join(a.name for a in ARTIFACTS)}")
+        parser.error(f"nothing is named like {args.only!r}: {', '.join(s.name for s in known)}")
     found = []
     for trial in run_trials(chosen, args.seed, args.trials):
         print(f"{trial.line}  ({trial.cpu:.2f} s)", flush=True)
@@ -47,38 +50,34 @@ def main() -> None:
     sys.exit(int(any(t.outcome in FAILURES for t in found)))
 
 
-def run_trials(artifacts: Sequence[Artifact], seed: int, count: int) -> Iterator[Trial]:
+def run_trials(subjects: Sequence[Subject], seed: int, count: int) -> Iterator[Trial]:
     """Make the world, then one trial after another."""
     import_programs()
     with tempfile.TemporaryDirectory(prefix="corrbench-faults-") as folder:
         place = Path(folder).resolve()
         (place / "clean").mkdir()
-        world = make_world(place / "clean", training=any(a.training for a in artifacts))
-        clean = snapshot(world.folder)
-        for artifact, kind, each in plan(artifacts, seed, count):
-            yield damaged(world, clean, place / "trial", artifact, kind, each)
-        if snapshot(world.folder) != clean:
+        world = make_world(place / "clean", training=any(s.training for s in subjects))
+        for subject, kind, each in plan(subjects, seed, count):
+            yield subject.run(world, place / "trial", kind, each)
+        if snapshot(world.folder) != world.clean:
             raise RuntimeError("a trial has altered the clean world through a hard link")
 
 
-def plan(artifacts: Sequence[Artifact], seed: int, count: int) -> Iterator[tuple[Artifact, str, str]]:
-    """Artifact, kind of damage and seed of each trial: every artifact in turn, every kind before one comes again."""
-    orders = {
-        a.name: random.Random(f"{seed} {a.name}").sample(kinds := sorted(damages_of(a.path)), len(kinds))
-        for a in artifacts
-    }
+def plan(subjects: Sequence[Subject], seed: int, count: int) -> Iterator[tuple[Subject, str, str]]:
+    """Subject, kind of fault and seed of each trial: every subject in turn, every kind before one comes again."""
+    orders = {s.name: random.Random(f"{seed} {s.name}").sample(s.kinds, len(s.kinds)) for s in subjects}
     for i in range(count):
-        turn, which = divmod(i, len(artifacts))
-        order = orders[artifacts[which].name]
-        yield artifacts[which], order[turn % len(order)], f"{seed} {turn // len(order)}"
+        turn, which = divmod(i, len(subjects))
+        order = orders[subjects[which].name]
+        yield subjects[which], order[turn % len(order)], f"{seed} {turn // len(order)}"
 
 
 def table(trials: Sequence[Trial]) -> Iterator[str]:
     """Trials by artifact and outcome."""
-    counts = Counter((t.artifact, t.outcome) for t in trials)
-    names = list(dict.fromkeys(t.artifact for t in trials))
+    counts = Counter((t.subject, t.outcome) for t in trials)
+    names = list(dict.fromkeys(t.subject for t in trials))
     width = max(map(len, names), default=0)
-    yield f"\n{'artifact':{width}} {'trials':>7}" + "".join(f"{o:>9}" for o in OUTCOMES)
+    yield f"\n{'subject':{width}} {'trials':>7}" + "".join(f"{o:>9}" for o in OUTCOMES)
     for name in [*names, "all"]:
         row = [sum(n for (a, o), n in counts.items() if o == outcome and name in (a, "all")) for outcome in OUTCOMES]
         yield f"{name:{width}} {sum(row):>7}" + "".join(f"{n:>9}" for n in row)

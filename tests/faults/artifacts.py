@@ -79,7 +79,7 @@ ARTIFACTS = (
     Artifact("frame of boxes before the doctor", "data/otb/*/img/*.jpg", ("doctor box inputs", "doctor box annotations", *TRACKED[:2]), remove=BOXES_GONE,
              legal={"flip": PICTURE, "noise": PICTURE, "swap": ANOTHER, "copy": ANOTHER}),
     Artifact("groundtruth_rect.txt before the doctor", "data/otb/*/groundtruth_rect.txt", ("doctor box inputs", "doctor box annotations", *TRACKED[:2]), remove=BOXES_GONE,
-             legal=dict.fromkeys(("digit", "swap", "copy", "flip", "noise"), "before the doctor has seen a data set, other boxes are as good as any")),
+             legal=dict.fromkeys(("letter", "swap", "copy", "flip", "noise"), "before the doctor has seen a data set, other boxes are as good as any")),
     Artifact("groundtruth_rect.txt after the doctor", "data/otb/*/groundtruth_rect.txt", TRACKED, remove=BOXES_GONE),
     Artifact("config.yaml into table", "config.yaml", ("table of file",), f"rows/benchmarks/{VIDEO}.yaml"),
     Artifact("last.pt into pretrain that goes on", f"{RUN}/last.pt", ("pretrain", "convert trained"), f"{RUN}/checkpoint.pth", remove=(f"{RUN}/checkpoint.pth", f"{RUN}/recipe.json"), training=True),

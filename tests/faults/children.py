@@ -25,6 +25,7 @@ PROGRAMS = (
     "pretrain", "propagate", "report", "submission", "synthetic", "table", "track",
 )  # fmt: skip
 HANG = "it did not end"
+STOPS = (signal.SIGTERM, signal.SIGINT)
 Arguments = Callable[[], Sequence[object]]
 """Gives the arguments of a program; called in the child, in its folder."""
 
@@ -47,6 +48,16 @@ class Ended:
         return self.err.endswith(HANG)
 
 
+@dataclass(frozen=True)
+class Stop:
+    """A signal, sent after some seconds, or else before a file gets its final name."""
+
+    signal: signal.Signals
+    seconds: float = 0
+    renames: int = 0
+    """Which rename the process does not live to see, from 1; 0: the seconds count."""
+
+
 def import_programs() -> None:
     """Import what children will need. No thread is started: a fork would not have it."""
     torch.set_num_threads(1)
@@ -63,18 +74,20 @@ def run(
     arguments: Arguments,
     *,
     limit: float = 120,
-    stop: tuple[float, signal.Signals] | None = None,
+    stop: Stop | None = None,
 ) -> Ended:
-    """Run ``scripts/<program>.py`` in `folder`; `stop` is a signal and the seconds after which it is sent."""
+    """Run ``scripts/<program>.py`` in `folder`; `stop` ends it before."""
     start = time.monotonic()
     with Pipe() as out, Pipe() as err:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         pid = os.fork()
         if pid == 0:
-            _child(folder, program, arguments, out.number, err.number)
+            _child(folder, program, arguments, out.number, err.number, stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         process = os.pidfd_open(pid)
         try:
-            if stop is not None and not _ended(process, stop[0]):
-                os.kill(pid, stop[1])
+            if stop is not None and not stop.renames and not _ended(process, stop.seconds):
+                os.kill(pid, stop.signal)
             hung = not _ended(process, limit)
             if hung:
                 os.killpg(pid, signal.SIGKILL)
@@ -115,7 +128,24 @@ def _ended(process: int, seconds: float) -> bool:
     return bool(poll.poll(seconds * 1000))
 
 
-def _child(folder: Path, program: str, arguments: Arguments, out: int, err: int) -> NoReturn:
+def _stop_before_rename(stop: Stop) -> None:
+    rename, count = os.replace, 0
+
+    def replace(source: str, target: str) -> None:
+        nonlocal count
+        count += 1
+        if count == stop.renames:
+            os.kill(os.getpid(), stop.signal)
+        rename(source, target)
+
+    os.replace = replace  # type: ignore[assignment]
+
+
+def _child(folder: Path, program: str, arguments: Arguments, out: int, err: int, stop: Stop | None) -> NoReturn:
+    def main() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)  # only now a signal finds the program's own way to end
+        sys.modules[f"scripts.{program}"].main()
+
     status = 70
     try:
         os.setsid()
@@ -125,7 +155,9 @@ def _child(folder: Path, program: str, arguments: Arguments, out: int, err: int)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(folder)
         sys.argv = [f"scripts/{program}.py", *map(str, arguments())]
-        run_program(sys.modules[f"scripts.{program}"].main)
+        if stop is not None and stop.renames:
+            _stop_before_rename(stop)
+        run_program(main)
     except SystemExit as left:
         status = left.code if isinstance(left.code, int) else int(left.code is not None)
     except BaseException:

@@ -84,12 +84,12 @@ def dangling(rng: random.Random, path: Path, sibling: Path) -> str:
     return "a dangling link in its place"
 
 
-def digit(rng: random.Random, path: Path, sibling: Path) -> str:
-    """Change one digit of a text."""
+def letter(rng: random.Random, path: Path, sibling: Path) -> str:
+    """Change one digit or letter of a text into another."""
     data = bytearray(path.read_bytes())
-    place = rng.choice([i for i, byte in enumerate(data) if chr(byte).isdecimal()])
+    place = rng.choice([i for i, byte in enumerate(data) if chr(byte).isalnum() and byte < 128])
     old = data[place]
-    data[place] = rng.choice([d for d in b"123456789" if d != old])
+    data[place] = rng.choice([c for c in (b"123456789" if chr(old).isdecimal() else b"abcxyzN") if c != old])
     _write(path, bytes(data))
     return f"{chr(old)} became {chr(data[place])} at {place} of {len(data)}"
 
@@ -123,7 +123,7 @@ def _write(path: Path, data: bytes) -> None:
 OF_FILES: Mapping[str, Damage] = {
     f.__name__: f for f in (cut, empty, flip, noise, delete, swap, copy, folder, dangling)
 }
-OF_TEXTS: Mapping[str, Damage] = {**OF_FILES, **{f.__name__: f for f in (digit, utf16, mark, latin1)}}
+OF_TEXTS: Mapping[str, Damage] = {**OF_FILES, **{f.__name__: f for f in (letter, utf16, mark, latin1)}}
 
 
 def damages_of(path: str) -> Mapping[str, Damage]:

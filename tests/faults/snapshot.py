@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from corrbench.files import COSTS, canonical_json
@@ -51,9 +51,9 @@ def differences(one: Snapshot, other: Snapshot) -> list[str]:
 
 
 def is_temporary(path: str) -> bool:
-    """True for what only a running program may have there: temporaries and locks."""
-    name = Path(path).name
-    return bool(TEMPORARY.match(name)) or (name.startswith(".") and name.endswith(".lock"))
+    """True for what only a running program may have there: temporaries, what is in them, and locks."""
+    *folders, name = PurePath(path).parts
+    return any(map(TEMPORARY.match, (*folders, name))) or (name.startswith(".") and name.endswith(".lock"))
 
 
 def content(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from corrbench.config import Config
@@ -165,13 +164,3 @@ SCORE_STAGES = (
 )  # fmt: skip
 """Everything that the clean world is made by, in order."""
 TRAINING_STAGES = ("pretrain", "convert trained")
-
-
-def arguments_in(config: Config, stage: Stage) -> Callable[[], Sequence[object]]:
-    """The arguments of a stage, to be asked for in the folder where it runs."""
-    return lambda: stage.arguments(config)
-
-
-def versions(folder: Path) -> Path:
-    """Where notes on files lie that were read before."""
-    return folder / "results" / ".versions"

@@ -8,11 +8,11 @@ import pytest
 import warm
 from conftest import ROOT
 
-from tests.faults.artifacts import ARTIFACTS
-from tests.faults.trial import FAILURES
+from tests.faults.outcome import FAILURES
+from tests.faults.subjects import subjects
 
 SEED = 1
-CHEAP = [a for a in ARTIFACTS if not a.training]
+CHEAP = [s for s in subjects() if not s.training]
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +33,14 @@ def trials(tmp_path_factory):
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
     assert done.returncode in (0, 1) and records.exists(), done.stdout + done.stderr
-    found = {a.name: [] for a in CHEAP}
+    found = {s.name: [] for s in CHEAP}
     for line in records.read_text().splitlines():
         trial = json.loads(line)
-        found[trial["artifact"]].append(trial)
+        found[trial["subject"]].append(trial)
     return found
 
 
-@pytest.mark.parametrize("name", [a.name for a in CHEAP])
+@pytest.mark.parametrize("name", [s.name for s in CHEAP])
 def test_damage_is_refused_or_changes_nothing(trials, name):
     assert trials[name], "no trial damaged it"
     assert not [f"{t['outcome']}: {t['what']}: {t['why']}" for t in trials[name] if t["outcome"] in FAILURES]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import yaml
 
 from corrbench.config import Config
-from tests.faults.children import run
-from tests.faults.stages import BOXES, SCORE_STAGES, STAGES, TRAINING_STAGES, VIDEO, arguments_in
+from tests.faults.children import Ended, Stop, run
+from tests.faults.snapshot import Snapshot, snapshot
+from tests.faults.stages import BOXES, SCORE_STAGES, STAGES, TRAINING_STAGES, VIDEO
 
 ROWS: Mapping[str, Mapping[str, Any]] = {
     f"benchmarks/{VIDEO}": {
@@ -48,6 +50,10 @@ CONFIG: Mapping[str, Any] = {
 }
 
 
+LARGE = 1 << 20
+"""Files from this size on are linked into a copy of the world, not copied."""
+
+
 @dataclass
 class World:
     """The clean results. Every path in it is relative to its folder."""
@@ -57,10 +63,33 @@ class World:
     seconds: dict[str, float] = field(default_factory=dict)
     """What each stage took."""
 
+    clean: Snapshot = field(default_factory=dict)
+
+    def clone(self, folder: Path) -> None:
+        """A copy of the world in a folder that is replaced."""
+        shutil.rmtree(folder, ignore_errors=True)
+        left_out = shutil.ignore_patterns(".versions")
+        shutil.copytree(self.folder, folder, copy_function=_place, symlinks=True, ignore=left_out)
+
+    def run(self, folder: Path, stage: str, stop: Stop | None = None) -> Ended:
+        """Run a stage in a copy; `stop` as in `children.run`."""
+        program, arguments = STAGES[stage]
+        return run(folder, program, lambda: arguments(self.config), stop=stop)
+
+    def run_stages(self, folder: Path, stages: Sequence[str]) -> tuple[str, Ended, float]:
+        """Run stages until one does not succeed: its name, how it ended, and the CPU time of all."""
+        cpu = 0.0
+        for name in stages:
+            ended = self.run(folder, name)
+            cpu += ended.cpu
+            if ended.status:
+                break
+        return name, ended, cpu
+
     def make(self, stages: Iterable[str]) -> None:
         """Run stages here. Raises RuntimeError for one that fails: then nothing can be learned from damage."""
         for name in stages:
-            ended = run(self.folder, STAGES[name].program, arguments_in(self.config, STAGES[name]))
+            ended = self.run(self.folder, name)
             if ended.status:
                 raise RuntimeError(f"the clean world cannot be made: {name} ended with {ended.status}\n{ended.err}")
             self.seconds[name] = ended.seconds
@@ -85,6 +114,7 @@ def make_world(folder: Path, *, training: bool) -> World:
         os.chdir(here)
     world = World(folder, config)
     world.make([*SCORE_STAGES, *(TRAINING_STAGES if training else ())])
+    world.clean = snapshot(folder)
     return world
 
 
@@ -100,3 +130,25 @@ def _made(folder: Path, program: str, arguments: list[object]) -> None:
     ended = run(folder, program, lambda: arguments)
     if ended.status:
         raise RuntimeError(f"the clean world cannot be made: {program} ended with {ended.status}\n{ended.err}")
+
+
+def _place(source: str, target: str) -> None:
+    if Path(source).stat().st_size >= LARGE:
+        Path(target).hardlink_to(source)
+    else:
+        shutil.copy2(source, target)
+
+
+def remove(folder: Path, patterns: Sequence[str]) -> None:
+    """Remove files and folders below a folder."""
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            remove_any(path)
+
+
+def remove_any(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
