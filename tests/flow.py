@@ -69,7 +69,7 @@ def planned_after(folder, file, old, new, kept):
 
 
 def checkout_copy(folder):
-    """A copy of the project as a clone has it, to edit."""
+    """A copy of the project as a clone has it, to edit. Its DINO protocol takes small images: 480 pixels cost 15 s a run."""
     names = [
         "Snakefile",
         "README.md",
@@ -88,4 +88,7 @@ def checkout_copy(folder):
             shutil.copytree(ROOT / name, folder / name)  # compiled modules too: times are kept, so they stay valid
         else:
             shutil.copy(ROOT / name, folder / name)
+    dino = folder / "config/protocols/dino.yaml"
+    assert "pixels: 480" in dino.read_text()
+    dino.write_text(dino.read_text().replace("pixels: 480", "pixels: 128"))
     return folder

@@ -38,8 +38,9 @@ def cluster(tmp_path_factory):
 def expected(tmp_path_factory):
     """The table of a run on this machine without SLURM."""
     folder = tmp_path_factory.mktemp("local")
+    project = checkout_copy(folder / "project")
     write(folder, {**CONFIG, "runs": RUNS})
-    snakemake(folder, "--", "results/table.csv")
+    snakemake(folder, "--", "results/table.csv", checkout=project)
     return pd.read_csv(folder / "results/table.csv")[COLUMNS]
 
 

@@ -2,7 +2,6 @@
 
 import atexit
 import os
-import shutil
 import sys
 import tempfile
 from functools import cache
@@ -16,14 +15,12 @@ def python() -> str:
     """A stand-in for the interpreter that starts programs warm; its server lives as long as this process."""
     if os.environ.get("CORRBENCH_TESTS_COLD"):  # every program as its user starts it
         return sys.executable
-    folder = Path(tempfile.mkdtemp(prefix="corrbench-warm-"))
-    server = Server(folder).start()
+    server = Server(Path(tempfile.mkdtemp(prefix="corrbench-warm-"))).start()
     owner = os.getpid()
 
     def end() -> None:
         if os.getpid() == owner:  # not in a fork
             server.stop()
-            shutil.rmtree(folder)
 
     atexit.register(end)
     return str(server.python)

@@ -23,6 +23,7 @@ import os
 import resource
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -182,6 +183,7 @@ def serve(place: str) -> str:
             if key.fileobj == 0:  # the process that started this one closed the pipe, or is gone
                 for pid in children:
                     os.kill(pid, signal.SIGKILL)
+                shutil.rmtree(Path(place).parent, ignore_errors=True)
                 os._exit(0)
             elif key.fileobj == woken:
                 os.read(woken, 1 << 12)

@@ -56,7 +56,7 @@ def test_from_addresses_to_the_table(tmp_path, site):
             "layout": [{"files": "JPEGImages/480p/*", "what": "sequences", "count": 2}],
         },
         "methods/mine": {
-            "base": "vfs-r18", "name": "mine", "protocol": "dino",
+            "base": "vfs-r18", "name": "mine", "protocol": "crw",
             "released": {"file": "mine.pth", "addresses": [f"{address}/mine.pth"], "licence": "none",
                          "hash": {"algorithm": "sha256", "value": sha, "on_mismatch": "refuse"}},
         },
@@ -71,7 +71,7 @@ def test_from_addresses_to_the_table(tmp_path, site):
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     snakemake(run, "--", "results/table.csv")
     table = pd.read_csv(run / "results/table.csv")
-    assert table["entry"].tolist() == ["mine.released.dino"] and table["J&F"].between(0, 100).all()
+    assert table["entry"].tolist() == ["mine.released.crw"] and table["J&F"].between(0, 100).all()
     assert planned(run, "--", "results/table.csv") == {}
     log = (run / "results/logs/download/datasets/tiny/tiny.zip.log").read_text()
     assert "100" in log or log == "" or "tiny.zip" in log

@@ -301,7 +301,7 @@ def test_parts_go_where_the_gpus_are(tmp_path):
 def test_a_replaced_checkpoint_is_converted_again(run, tmp_path):
     """Whatever Snakemake believes: the file that lies there now is not the one that was converted."""
     torch.save({"state_dict": random_resnet("resnet18", 3)}, run / "mine.pth")
-    runs = [{"methods": ["random-r18"], "weights": ["mine"], "protocols": ["dino"], "benchmarks": ["tiny-val"]}]
+    runs = [{"methods": ["random-r18"], "weights": ["mine"], "protocols": ["warm"], "benchmarks": ["tiny-val"]}]
     write(run, {**CONFIG, "runs": runs, "files": {"mine": {"path": "mine.pth"}}})
     snakemake(run, "--", "results/table.csv")
     torch.save({"state_dict": random_resnet("resnet18", 4)}, run / "mine.pth")
