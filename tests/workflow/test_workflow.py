@@ -50,7 +50,8 @@ def test_everything_is_there(finished):
     scored = table[table["benchmark"] == "tiny-val"]
     assert scored["J&F"].between(0, 100).all() and table[table["benchmark"] == "tiny-server"]["J&F"].isna().all()
     assert scored.iloc[0]["published"] == 50 and scored.iloc[0]["verdict"] in ("close", "differs", "reproduced")
-    assert scored["fps"].gt(0).all() and scored["weights_sha256"].notna().sum() == 2
+    assert scored["fps"].isna().tolist() == [True, False, False]  # identity has neither network nor engine
+    assert scored["fps"].iloc[1:].gt(0).all() and scored["weights_sha256"].notna().sum() == 2
     for name in ("table.md", "report.html", "plots/tiny-val/leaderboard.png", "plots/tiny-val/cost.svg", "paper/tiny-val.md",
                  "tiny-val/identity.none.identity/overlay.png", "tiny-val/random-r18.random.dino/masks/three/00004.png",
                  "tiny-server/random-r18.random.warm/submission.zip", "weights/random-r18/random/report.json"):  # fmt: skip
