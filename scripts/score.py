@@ -27,7 +27,7 @@ from corrbench.errors import Refusal, few, run_program
 from corrbench.files import atomic
 from corrbench.provenance import ROOT
 from corrbench.reading import user_path
-from corrbench.report.audit import Audit
+from corrbench.report.shown import audit_shown
 from corrbench.scoring import add, earlier, leave_out_lost, plain_name
 
 PATIENCE = 20
@@ -192,7 +192,7 @@ def main() -> None:
 
 def check_answer(config: Config) -> None:
     """Refuse to print a table that does not belong to what was asked."""
-    wrong = Audit(config).shown()
+    wrong = audit_shown(config)
     if wrong:
         lines = "\n    ".join(f"{path}: {why}" for path, why in wrong.items())
         raise Refusal(

@@ -9,9 +9,9 @@ from corrbench.files import atomic, write_record
 from corrbench.outputs import claim
 from corrbench.provenance import code_version
 from corrbench.reading import user_path
-from corrbench.report.audit import targets_version
 from corrbench.report.provenance import build_provenance
 from corrbench.report.results import load_results
+from corrbench.report.shown import targets_version
 from corrbench.report.table import build_table, to_csv, to_markdown
 from corrbench.workflow import Notes
 

@@ -15,7 +15,7 @@ from corrbench.files import canonical_json, digest
 from corrbench.outputs import MANIFEST
 from corrbench.provenance import code_version
 from corrbench.pretraining.recipe import pretrain_code
-from corrbench.report.audit import Audit
+from corrbench.report.shown import audit_shown
 from corrbench.report.targets import target_files
 from corrbench.tracking.protocol import Probe
 from corrbench.workflow import Notes, gpu_count
@@ -48,7 +48,7 @@ FILES = [name for name in CONFIG.values["files"] if name not in GONE]
 def stale():
     """What lies in the results folder and does not belong there."""
     try:
-        found = Audit(CONFIG, notes()).shown()
+        found = audit_shown(CONFIG, notes())
         for path, why in found.items():
             if path.name == "report.json" and path.parent.name in GONE:
                 raise Refusal(
