@@ -14,7 +14,6 @@ from tests.faults.stops import FOREIGN, SIGNALS, WORKS, Work, foreign, stopped
 from tests.faults.trial import damaged
 from tests.faults.world import World
 
-
 AtWork = Callable[[World, Path, Work, str, str], Trial]
 """A trial with a stage at work."""
 
