@@ -29,14 +29,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--only", default="", metavar="NAME", help="what has this in its name")
-    parser.add_argument("--no-training", action="store_true", help="leave out the artifacts of pretraining")
+    parser.add_argument("--quick", action="store_true", help="leave out pretraining, and what takes seconds of CPU")
     parser.add_argument(
         "--advice", action="store_true", help="do what refusals say: that must lead to the clean results"
     )
     parser.add_argument("--records", type=Path, metavar="FILE", help="write a line of JSON for every trial")
     args = parser.parse_args()
     known = subjects(advice=args.advice)
-    chosen = [s for s in known if args.only in s.name and not (args.no_training and s.training)]
+    chosen = [s for s in known if args.only in s.name and not (args.quick and s.slow)]
     if not chosen:
         parser.error(f"nothing is named like {args.only!r}: {', '.join(s.name for s in known)}")
     found = []
@@ -56,7 +56,7 @@ def run_trials(subjects: Sequence[Subject], seed: int, count: int) -> Iterator[T
     with tempfile.TemporaryDirectory(prefix="corrbench-faults-") as folder:
         place = Path(folder).resolve()
         (place / "clean").mkdir()
-        world = make_world(place / "clean", training=any(s.training for s in subjects))
+        world = make_world(place / "clean", training=any(s.slow for s in subjects))
         for subject, kind, each in plan(subjects, seed, count):
             yield subject.run(world, place / "trial", kind, each)
         if snapshot(world.folder) != world.clean:

@@ -34,7 +34,7 @@ class Artifact:
     """Removed first, so that the stages work."""
     legal: Mapping[str, str] = field(default_factory=dict)
     """Kinds of damage after which results that differ are right, with the reason."""
-    training: bool = False
+    slow: bool = False
     """It belongs to a pretraining run, which the world makes only when asked."""
 
 
@@ -82,8 +82,8 @@ ARTIFACTS = (
              legal=dict.fromkeys(("letter", "swap", "copy", "flip", "noise"), "before the doctor has seen a data set, other boxes are as good as any")),
     Artifact("groundtruth_rect.txt after the doctor", "data/otb/*/groundtruth_rect.txt", TRACKED, remove=BOXES_GONE),
     Artifact("config.yaml into table", "config.yaml", ("table of file",), f"rows/benchmarks/{VIDEO}.yaml"),
-    Artifact("last.pt into pretrain that goes on", f"{RUN}/last.pt", ("pretrain", "convert trained"), f"{RUN}/checkpoint.pth", remove=(f"{RUN}/checkpoint.pth", f"{RUN}/recipe.json"), training=True),
-    Artifact("checkpoint.pth into convert", f"{RUN}/checkpoint.pth", ("convert trained",), f"{RUN}/last.pt", training=True),
-    Artifact("index.csv into pretrain", "results/frames/index.csv", ("pretrain", "convert trained"), "results/frames/skipped.csv", remove=(RUN,), training=True),
-    Artifact("frames into pretrain", "results/frames/*/*.jpg", ("pretrain", "convert trained"), remove=(RUN,), training=True),
+    Artifact("last.pt into pretrain that goes on", f"{RUN}/last.pt", ("pretrain", "convert trained"), f"{RUN}/checkpoint.pth", remove=(f"{RUN}/checkpoint.pth", f"{RUN}/recipe.json"), slow=True),
+    Artifact("checkpoint.pth into convert", f"{RUN}/checkpoint.pth", ("convert trained",), f"{RUN}/last.pt", slow=True),
+    Artifact("index.csv into pretrain", "results/frames/index.csv", ("pretrain", "convert trained"), "results/frames/skipped.csv", remove=(RUN,), slow=True),
+    Artifact("frames into pretrain", "results/frames/*/*.jpg", ("pretrain", "convert trained"), remove=(RUN,), slow=True),
 )  # fmt: skip

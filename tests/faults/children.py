@@ -64,7 +64,8 @@ def import_programs() -> None:
     for name in PROGRAMS:
         importlib.import_module(f"scripts.{name}")
         code_version(f"scripts/{name}.py")
-    importlib.import_module("corrbench.pretraining.crw")
+    for name in ("corrbench.pretraining.crw", "matplotlib.pyplot"):
+        importlib.import_module(name)
     pretrain_code("crw")
 
 
@@ -89,13 +90,12 @@ def run(
             if stop is not None and not stop.renames and not _ended(process, stop.seconds):
                 os.kill(pid, stop.signal)
             hung = not _ended(process, limit)
-            if hung:
+            # and whatever it left behind: until it is waited for, nobody else can have its number
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
             _, status, usage = os.wait4(pid, 0)
         finally:
             os.close(process)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)  # whatever it left behind
         said = err.text() + (HANG if hung else "")
         return Ended(
             os.waitstatus_to_exitcode(status),

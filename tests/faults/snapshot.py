@@ -21,8 +21,8 @@ DERIVED: Mapping[str, tuple[str, ...]] = {
     "plots/record.json": ("table", "record_sha256"),
 }
 """Keys that hold a hash over costs: of a table with its column fps, or of a summary. What they are of is compared itself."""
-UNCOMPARED = ("table.md", "report.html", "curves.png", "cost.png", "cost.svg")
-"""What shows costs. Their numbers are those of table.csv."""
+UNCOMPARED = ("table.md", "report.html", "curves.png", "cost.png", "cost.svg", "last.pt")
+"""What shows costs: their other numbers are those of table.csv; of last.pt, whose log has times, those of checkpoint.pth."""
 
 
 def snapshot(folder: Path, known: Snapshot | None = None) -> Snapshot:

@@ -35,7 +35,8 @@ class Work:
     """The folder appears when it is complete."""
     grows: Mapping[str, str] = field(default_factory=dict)
     """Patterns of files that may differ after a stop, with the reason."""
-    training: bool = False
+    slow: bool = False
+    """It takes seconds of CPU."""
 
 
 SAVED = "what is finished up to now; the next run goes on from it"
@@ -51,8 +52,8 @@ WORKS = (
     Work("evaluate boxes", "evaluate boxes", f"{B}/{STAY}/scores", (f"{B}/{STAY}/scores/*",)),
     Work("table", "table", "results", ("results/table.*", "results/provenance.json")),
     Work("report", "report", "results/paper", ("results/paper", "results/report.html"), whole=True),
-    Work("plots", "plots", f"results/plots/{PurePath(V).name}", (f"results/plots/{PurePath(V).name}/*",)),
-    Work("pretrain", "pretrain", RUN, (RUN,), grows={"smoke/last.pt": SAVED, "smoke/log.jsonl": SAVED}, training=True),
+    Work("plots", "plots", f"results/plots/{PurePath(V).name}", (f"results/plots/{PurePath(V).name}/*",), slow=True),
+    Work("pretrain", "pretrain", RUN, (RUN,), grows={"smoke/last.pt": SAVED, "smoke/log.jsonl": SAVED}, slow=True),
 )  # fmt: skip
 FOREIGN = ("thesis.txt", "holiday.png", "numbers.csv", "results.json", "array.npz", "notes/thesis.txt", "weights.bin")
 """Files of other people."""

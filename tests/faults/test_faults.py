@@ -12,7 +12,7 @@ from tests.faults.outcome import FAILURES
 from tests.faults.subjects import subjects
 
 SEED = 1
-CHEAP = [s for s in subjects() if not s.training]
+QUICK = [s for s in subjects() if not s.slow]
 
 
 @pytest.fixture(scope="module")
@@ -26,21 +26,21 @@ def trials(tmp_path_factory):
         "--seed",
         str(SEED),
         "--trials",
-        str(len(CHEAP)),
-        "--no-training",
+        str(len(QUICK)),
+        "--quick",
         "--records",
         records,
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
     assert done.returncode in (0, 1) and records.exists(), done.stdout + done.stderr
-    found = {s.name: [] for s in CHEAP}
+    found = {s.name: [] for s in QUICK}
     for line in records.read_text().splitlines():
         trial = json.loads(line)
         found[trial["subject"]].append(trial)
     return found
 
 
-@pytest.mark.parametrize("name", [s.name for s in CHEAP])
+@pytest.mark.parametrize("name", [s.name for s in QUICK])
 def test_damage_is_refused_or_changes_nothing(trials, name):
     assert trials[name], "no trial damaged it"
     assert not [f"{t['outcome']}: {t['what']}: {t['why']}" for t in trials[name] if t["outcome"] in FAILURES]

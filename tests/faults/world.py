@@ -108,8 +108,6 @@ def make_world(folder: Path, *, training: bool) -> World:
     try:
         config = Config.read("config.yaml")
         config.check_data()
-        if training:
-            config.training.recipe("fault-crw", "smoke")
     finally:
         os.chdir(here)
     world = World(folder, config)
