@@ -84,7 +84,7 @@ class Config:
     @classmethod
     def of_files(cls, paths: Sequence[Path], changes: Mapping[str, Any] | None = None) -> Config:
         """One config of several files (see `join_configs`), with `changes` put over it."""
-        joined = join_configs([(str(path), read_config(path)) for path in paths])
+        joined = join_configs([(str(path), read_config(Path(path))) for path in paths])
         return cls(merge(joined, changes or {}), " and ".join(map(str, paths)) or "config")
 
     @classmethod
