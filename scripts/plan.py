@@ -68,7 +68,7 @@ def parse_jobs(text: str) -> list[Job]:
             why = [
                 f"{name}: {said}"
                 for path, said in stale.items()
-                if path in job.files.split(", ")
+                if path in (name.removesuffix(" (update)") for name in job.files.split(", "))
                 for name in [path.rpartition("/")[2]]
             ]
             job.reason = "; ".join(why) or job.reason
