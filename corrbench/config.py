@@ -26,6 +26,23 @@ def _expanded(values: dict[str, Any]) -> dict[str, Any]:
     values["data"] = {key: expand(path) for key, path in values["data"].items()}
     for file in values["files"].values():
         file["path"] = expand(file["path"])
+    paths = [
+        values["results"],
+        *values["rows"],
+        *values["data"].values(),
+        *(f["path"] for f in values["files"].values()),
+    ]
+    for path in paths:
+        if not path or any(ord(c) < 32 for c in path):
+            raise Refusal(
+                f"a path {path!r}", expected="text without control characters", do="correct it, or rename the folder"
+            )
+    if set("{}") & set(values["results"]):
+        raise Refusal(
+            f"results: {values['results']}: braces, which snakemake takes for wildcards",
+            expected="a results folder without braces in its path",
+            do="name another folder",
+        )
     return values
 
 
@@ -67,7 +84,7 @@ class Config:
     @classmethod
     def of_files(cls, paths: Sequence[Path], changes: Mapping[str, Any] | None = None) -> Config:
         """One config of several files (see `join_configs`), with `changes` put over it."""
-        joined = join_configs([(str(path), read_config(path)) for path in paths])
+        joined = join_configs([(str(path), read_config(Path(path))) for path in paths])
         return cls(merge(joined, changes or {}), " and ".join(map(str, paths)) or "config")
 
     @classmethod

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from corrbench.errors import Refusal
 from corrbench.locks import holders, owner_line, remove_dead
@@ -71,10 +72,14 @@ def parse_stale(text: str) -> dict[str, str]:
     return found
 
 
+def stop(refusal: Refusal) -> NoReturn:
+    """End snakemake with the words of a refusal; an exception would be shown with its traceback."""
+    print(f"refused: {refusal}", file=sys.stderr, flush=True)
+    sys.exit(1)
+
+
 def name_locks(persistence: Any) -> None:
     """Have Snakemake's locks name this process, remove those of dead runs first, and refuse in words those of living ones."""
-    from snakemake.exceptions import WorkflowError  # scripts/plan.py reads this module, too
-
     folder = Path(persistence._lockdir)
     write, lock = persistence._write_locks, persistence.lock
 
@@ -91,12 +96,11 @@ def name_locks(persistence: Any) -> None:
             time.sleep(0.5)
             remove_dead(folder)
         if persistence.locked:
-            refusal = Refusal(
+            stop(Refusal(
                 f"another run makes these results: {holders(folder)}",
                 expected="one run at a time on a results folder",
                 do="wait until it has finished; if none is at work anywhere, your snakemake command with  --unlock  removes its lock",
-            )
-            raise WorkflowError(f"refused: {refusal}")
+            ))  # fmt: skip
         with lock():
             yield
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
+import re
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from corrbench.errors import Refusal
-from corrbench.files import check_room, digest, full_disk_refused, read_json, write_json
+from corrbench.files import check_room, digest, full_disk_refused, linked, make_parents, read_json, write_json
+from corrbench.outputs import claim as only_run
+from corrbench.outputs import remove_temporaries
 from corrbench.progress import Progress
 
 STALLED = 60.0
@@ -22,6 +26,8 @@ TRIES = 4
 """Attempts at one address while its failures look passing."""
 PAUSE = 2.0
 """Seconds before the second attempt; doubled each time."""
+NOTED = 16 << 20
+"""Bytes after which the checksum of what came is noted again."""
 
 
 @dataclass
@@ -45,46 +51,83 @@ def download(
     stalled: float = STALLED,
     pause: float = PAUSE,
 ) -> str | None:
-    """Bring the file to `target`. Returns a warning for the report, or None.
+    """Bring the file to `target`. Returns a warning (a published hash that differs, or no hash and no size at all), or None.
 
     `claim` is ``{algorithm, value, on_mismatch}``; value may be a prefix, on_mismatch is `refuse` or `warn` (published
     hashes that nobody could confirm yet). A partial file is kept as ``<name>.<address>.part`` and continued: at once after a cut or a
     stall, or by the next call. It is continued only if the server says that its file is still the same one (or, where
-    it gives neither tag nor date, if a hash will tell). The
-    environment's proxies are honoured. Raises Refusal when every address fails, or when the content is not what
-    was promised; `target` appears only when complete.
+    it gives neither tag nor date, if a hash will tell), and only as far as it has the checksum that was noted. The
+    environment's proxies are honoured. Raises Refusal when every address fails, when the content is not what was
+    promised, for an empty file that nobody promised, and while another run fetches the same file; `target` appears only
+    when complete.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = _Part(target)
+    target = linked(target)
+    if target.is_dir():
+        raise Refusal(f"{target}: a folder", expected="the name of a file", do="name the file in it")
+    make_parents(target)
+    with only_run(target):
+        part = _Part(target)
+        resumed = _any_address(addresses, part, size, claim, stalled, pause)
+        warning = _mismatch(part, claim)
+        if (
+            warning and resumed and _refuses(claim)
+        ):  # the fault may lie in what an earlier call left: once more, all of it
+            part.remove()
+            _any_address(addresses, part, size, claim, stalled, pause)
+            warning = _mismatch(part, claim)
+        if warning and _refuses(claim):
+            part.remove()
+            raise Refusal(warning, expected="the published hash", do="do not use this file: it was altered or replaced")
+        if not part.size and not size and not _refuses(claim):
+            part.remove()
+            raise Refusal(
+                f"{target.name}: an empty file came from {part.address}",
+                expected="a file with content",
+                do=f"look at the address, or place the file at {target} yourself",
+            )
+        if size is None and not claim:
+            known = f"{part.size} bytes, sha256 {part.digest('sha256')}"
+            warning = f"{target.name}: no size or hash is known that it must have; what came has {known}"
+        part.path.replace(target)
+        part.remove_all()
+    return warning
+
+
+def _refuses(claim: Mapping[str, Any] | None) -> bool:
+    """True if the published hash decides."""
+    return claim is not None and claim.get("on_mismatch", "refuse") != "warn"
+
+
+def _mismatch(part: _Part, claim: Mapping[str, Any] | None) -> str | None:
+    if not claim or (actual := part.digest(claim["algorithm"])).startswith(claim["value"]):
+        return None
+    return f"{part.name}: {claim['algorithm']} is {actual}, published is {claim['value']}"
+
+
+def _any_address(
+    addresses: Sequence[str],
+    part: _Part,
+    size: int | None,
+    claim: Mapping[str, Any] | None,
+    stalled: float,
+    pause: float,
+) -> bool:
+    """Bring the part to its end from the first address that gives it. True if an earlier call had begun it."""
     failures = []
     for address in addresses:
         part.of(address)
+        begun = part.size > 0
         failure = _from_address(address, part, size, claim, stalled, pause)
         if failure is None:
-            break
+            return begun
         failures.append(f"{address}: {failure}")
-    else:
-        raise Refusal(
-            f"{target.name} could not be downloaded:\n    " + "\n    ".join(failures or ["it has no address"]),
-            expected="one of its addresses to answer",
-            do=f"run again (what came is kept), or place the file at {target} yourself"
-            if failures
-            else f"place the file at {target}; the row that names it says where it is",
-        )
-    warning = None
-    if claim:
-        actual = part.digest(claim["algorithm"])
-        if not actual.startswith(claim["value"]):
-            message = f"{target.name}: {claim['algorithm']} is {actual}, published is {claim['value']}"
-            if claim.get("on_mismatch", "refuse") != "warn":
-                part.remove()
-                raise Refusal(
-                    message, expected="the published hash", do="do not use this file: it was altered or replaced"
-                )
-            warning = message
-    part.path.replace(target)
-    part.remove_all()
-    return warning
+    raise Refusal(
+        f"{part.name} could not be downloaded:\n    " + "\n    ".join(failures or ["it has no address"]),
+        expected="one of its addresses to answer",
+        do=f"run again (what came is kept), or place the file at {part.target} yourself"
+        if failures
+        else f"place the file at {part.target}; the row that names it says where it is",
+    )
 
 
 class _Part:
@@ -93,18 +136,62 @@ class _Part:
     def __init__(self, target: Path) -> None:
         self.target, self.name = target, target.name
         self._hasher: Any = None
+        self._validator: str | None = None
+        self._crc = self._came = 0
 
     def of(self, address: str) -> None:
         """Go on with what this address began; what other addresses began stays for a later call."""
         stem = f"{self.name}.{digest(address, 8)}"
+        self.address = address
         self.path, self.note = self.target.with_name(f"{stem}.part"), self.target.with_name(f"{stem}.from")
+        remove_temporaries(self.note.parent, self.note.stem, self.note.suffix)
         self._hasher = None
 
     def remove_all(self) -> None:
         """Remove what every address began."""
-        for path in self.target.parent.glob(f"{glob.escape(self.name)}.*"):
-            if path.suffix in (".part", ".from"):
+        began = re.compile(re.escape(self.name) + r"\.[0-9a-f]{8}\.(part|from)$")
+        for path in self.target.parent.iterdir():
+            if began.match(path.name):
                 path.unlink()
+
+    def keep_checked(self, *, hash_will_tell: bool) -> None:
+        """Cut the part to what has the noted checksum. Without a checksum it stays only where a hash will tell at the end."""
+        noted, self._crc = self.origin, 0
+        length, crc = noted.get("bytes"), noted.get("crc32")
+        if not self.size:
+            return
+        if not isinstance(length, int) or not isinstance(crc, int):
+            length, crc = (self.size, None) if hash_will_tell else (0, 0)
+        left = length
+        with self.path.open("r+b") as file:
+            while left > 0 and (block := file.read(min(left, 1 << 20))):
+                self._crc, left = zlib.crc32(block, self._crc), left - len(block)
+            if left or crc not in (None, self._crc):
+                length, self._crc = 0, 0
+            file.truncate(length)
+
+    def begin(self) -> None:
+        """Forget what came."""
+        self.path.unlink(missing_ok=True)
+        self._crc = 0
+
+    def append(self, file: IO[bytes], block: bytes) -> None:
+        """Add to the open part, and note its checksum now and then."""
+        file.write(block)
+        before, self._came = self._came, self._came + len(block)
+        self._crc = zlib.crc32(block, self._crc)
+        if before // NOTED != self._came // NOTED:
+            file.flush()
+            self.remember()
+
+    def remember(self, validator: str | None = None, *, start: int | None = None) -> None:
+        """Note what the part is of, and the checksum of what is there; at its `start` also the server's validator."""
+        if start is not None:
+            self._validator, self._came = validator, start
+        write_json(
+            self.note,
+            {"address": self.address, "validator": self._validator, "bytes": self._came, "crc32": self._crc},
+        )
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -158,8 +245,10 @@ def _from_address(
             failure = str(error)
             if not error.passing:
                 return failure
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, HTTPError, ConnectionError, TimeoutError) as error:
             failure = _plain(error, stalled)
+            if isinstance(error, ValueError):  # no address
+                return failure
         tries = 0 if part.size > before else tries + 1  # as long as bytes come there is hope
         if tries < TRIES:
             time.sleep(pause * 2 ** max(tries - 1, 0))
@@ -177,17 +266,18 @@ def _plain(error: Exception, stalled: float) -> str:
 
 def _fetch(address: str, part: _Part, size: int | None, claim: Mapping[str, Any] | None, stalled: float) -> None:
     """Append to the part until it is complete; start over when the server cannot continue the same content."""
+    part.keep_checked(hash_will_tell=_refuses(claim))
     start, validator = part.size, part.origin.get("validator")
     headers = {"Accept-Encoding": "identity"}  # lengths and offsets are those of the file
-    if start and validator:
+    if start and isinstance(validator, str):
         headers |= {"Range": f"bytes={start}-", "If-Range": validator}
-    elif start and claim and claim.get("on_mismatch", "refuse") != "warn":
+    elif start and _refuses(claim):
         headers |= {"Range": f"bytes={start}-"}  # the hash will tell whether it is still the same file
     with requests.get(address, headers=headers, stream=True, timeout=stalled) as answer:
         if answer.status_code == 416:
             if _total(answer) == start:
                 return  # nothing after `start`: it was complete
-            part.path.unlink(missing_ok=True)
+            part.begin()
             raise _Failure(f"the partial file had {start} bytes, the server's {_total(answer)}: started over", True)
         if not answer.ok:
             passing = answer.status_code >= 500 or answer.status_code in (408, 429)
@@ -199,10 +289,10 @@ def _fetch(address: str, part: _Part, size: int | None, claim: Mapping[str, Any]
             raise _Failure(f"continues at another place than asked: {answer.headers['Content-Range']}")
         if not resumed:
             start = 0
-            part.path.unlink(missing_ok=True)
-        _remember(part, address, answer)
-        length = answer.headers.get("Content-Length")
-        total = start + int(length) if length else size
+            part.begin()
+        part.remember(_validator(answer), start=start)
+        length = answer.headers.get("Content-Length", "")
+        total = start + int(length) if length.isdecimal() else size
         if size is not None and total is not None and total != size:
             raise _Failure(f"its file has {total} bytes, expected are {size}")
         if total is not None:
@@ -214,22 +304,26 @@ def _fetch(address: str, part: _Part, size: int | None, claim: Mapping[str, Any]
             )
         hasher = part.start_hash(claim["algorithm"], total) if claim else None
         bar = Progress(part.name, total, unit="B", done=start)
-        with full_disk_refused(part.path), part.path.open("ab") as file, bar:
-            for block in answer.iter_content(1 << 16):
-                file.write(block)
-                if hasher is not None:
-                    hasher.update(block)
-                bar.advance(len(block))
-                if total is not None and file.tell() > total:
-                    raise _Failure(f"sends more than the {total} bytes that it promised")
+        try:
+            with full_disk_refused(part.path), part.path.open("ab") as file, bar:
+                for block in answer.iter_content(1 << 16):
+                    part.append(file, block)
+                    if hasher is not None:
+                        hasher.update(block)
+                    bar.advance(len(block))
+                    if total is not None and file.tell() > total:
+                        raise _Failure(f"sends more than the {total} bytes that it promised")
+        except (_Failure, requests.RequestException, HTTPError, OSError, KeyboardInterrupt):
+            part.remember()
+            raise
+        part.remember()
     if total is not None and part.size < total:
         raise _Failure(f"{part.size} of {total} bytes came", passing=True)
 
 
-def _remember(part: _Part, address: str, answer: requests.Response) -> None:
+def _validator(answer: requests.Response) -> str | None:
     tag = answer.headers.get("ETag", "")
-    validator = tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified")
-    write_json(part.note, {"address": address, "validator": validator})
+    return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified")
 
 
 def _total(answer: requests.Response) -> int | None:

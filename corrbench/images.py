@@ -86,12 +86,13 @@ def read_image(path: Path, known: Known = NOTHING_KNOWN) -> Pixels:
     return decode_image(path, data)
 
 
-def decode_image(path: Path, data: bytes) -> Pixels:
-    """The BGR pixels of a picture whose bytes are there already."""
+def decode_image(path: Path, data: bytes, *, rotation: bool = True) -> Pixels:
+    """The BGR pixels of a picture whose bytes are there already; an EXIF orientation counts only with `rotation`."""
     import cv2  # here and below: planning reads this module and must not wait for the decoders
 
+    how = cv2.IMREAD_COLOR if rotation else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), how) if data else None
     except cv2.error:
         image = None
     if image is None:
@@ -138,6 +139,15 @@ def _why(error: Exception, data: bytes) -> str:
         return "an empty file"
     said = " ".join(str(error).split())[:120]
     return f"not a picture; it begins {data[:12]!r}" if "cannot identify" in said else said
+
+
+def check_ending(path: Path, data: bytes) -> None:
+    """A cheap `check_picture` for training, where every picture is read often: a JPEG with its end mark counts as whole.
+
+    Raises Refusal for a cut JPEG and for a PNG without its checksums.
+    """
+    if not (data.startswith(b"\xff\xd8") and data.rstrip(b"\0").endswith(b"\xff\xd9")):
+        check_picture(path, data, rotation=False)
 
 
 def _check_jpeg(path: Path, data: bytes) -> None:

@@ -17,7 +17,7 @@ from corrbench.errors import Refusal, few, of_system
 from corrbench.files import atomic, linked, make_parents, read_record, write_record
 from corrbench.reading import is_litter
 
-MANIFEST = ".made.json"
+MANIFEST = ".corrbench.json"
 """In a folder that corrbench made: what it is, and the names of all its files."""
 TEMPORARY = re.compile(r"\..+\.\d+(-[0-9a-f]+)?\.tmp(\.\w+)*$")
 """Names that `atomic` gives while something is written."""
@@ -27,11 +27,12 @@ it, so that a job waits for one that a killed Snakemake left behind)."""
 
 
 @contextmanager
-def claim(path: Path) -> Iterator[None]:
+def claim(path: Path, *beside: Path) -> Iterator[None]:
     """Hold an output (a file, or a folder by its name) against other runs while the block lasts.
 
     The lock lies beside it as ``.<name>.lock`` and is the kernel's: it is gone with the process that holds it, however that
-    ends. Temporaries of `path` that a killed run left are removed. Raises Refusal that names the process that is at work.
+    ends. Temporaries that a killed run left are removed: of `path`, in it if it is a folder, and of the files `beside`
+    that are written with it. Raises Refusal that names the process that is at work.
     """
     path = linked(path)
     make_parents(path)
@@ -39,7 +40,9 @@ def claim(path: Path) -> Iterator[None]:
     until = time.monotonic() + float(os.environ.get(WAIT) or 0)
     handle = _lock(lock, path, until)
     try:
-        remove_temporaries(path.parent, path.stem, path.suffix)
+        for written in (path, *map(linked, beside)):
+            remove_temporaries(written.parent, written.stem, written.suffix)
+        remove_temporaries(path)
         yield
     finally:
         if handle is not None:
@@ -53,7 +56,7 @@ def _lock(lock: Path, path: Path, until: float) -> int | None:
         try:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise of_system(error, lock) from error
+            raise of_system(OSError(error.errno, f"cannot be written: {error.strerror}", str(path))) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -17,12 +17,14 @@ ROOT = Path(__file__).resolve().parents[1]
 NEUTRAL = frozenset(
     f"corrbench/{name}.py"
     for name in (
+        "changes",
         "errors",
         "files",
         "outputs",
         "progress",
         "provenance",
         "rows",
+        "yamls",
         "pretraining/cost",
         "pretraining/curves",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections import Counter
@@ -14,6 +15,11 @@ from corrbench.errors import Refusal, few, of_system
 _ENCODINGS = ((b"\xff\xfe\x00\x00", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 _LITTER = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
 """What Windows and macOS leave in folders, in lower case; names that begin with a dot are passed over as well."""
+
+
+def user_path(text: str) -> Path:
+    """A path as a user writes it on a command line: ``~`` is the home folder, also in ``--out=~/x``, where no shell says so."""
+    return Path(os.path.expanduser(text))
 
 
 def regular(path: Path) -> Path:

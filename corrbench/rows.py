@@ -36,8 +36,8 @@ def validate(value: Any, schema: str, where: str) -> Any:
 
 
 def _weight(error: Any) -> Any:
-    """What makes an error the one to tell: the first that stands highest, as `best_match` by itself, without its look into alternatives."""
-    return -len(error.path), error.validator not in ("anyOf", "oneOf")
+    """What makes an error the one to tell: one that is no choice of alternatives, then one that stands high."""
+    return error.validator not in ("anyOf", "oneOf"), -len(error.path)
 
 
 def _of_alternatives(error: Any) -> Any:
@@ -71,7 +71,7 @@ def _words(schema: Mapping[str, Any]) -> str:
         return " or ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":
         inner = schema.get("items", {})
-        return f"a list of {inner.get('title') or inner.get('type', 'value')}s"
+        return f"a list, each {inner.get('title') or inner.get('type', 'value')}"
     if "required" in schema and schema.get("type", "object") == "object":
         return f"{' and '.join(schema['required'])}"
     return {"null": "null", "object": "a mapping"}.get(str(schema.get("type")), str(schema.get("type")))

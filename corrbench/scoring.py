@@ -76,7 +76,7 @@ def add(before: Mapping[str, Any], asked: Mapping[str, Any], where: str) -> tupl
 def _check_name(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any], results: Path) -> None:
     if old is None or old["path"] == new["path"]:
         return
-    path, hashes = Path(old["path"]), set()
+    path, hashes = Path(old["path"]), set[Any]()
     if path.is_file():
         hashes.add(file_hash(path))
     else:

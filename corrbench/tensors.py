@@ -17,6 +17,9 @@ from corrbench.reading import regular
 SEAL = "content_sha256"
 """The key under which `save_sealed` puts the digest of everything else in the file."""
 
+MOST = 100
+"""How many times as large as its file the content may be. torch.save packs nothing."""
+
 
 def check_archive(path: Path) -> None:
     """Raise Refusal when a zip file of torch does not have its checksums: torch reads it all the same."""
@@ -24,7 +27,11 @@ def check_archive(path: Path) -> None:
         return
     try:
         with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
+            unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > MOST * path.stat().st_size:  # before a small file fills the memory
+                bad: str | None = f"{unpacked / 1e9:.1f} GB packed into {path.stat().st_size / 1e6:.1f} MB"
+            else:
+                bad = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
         bad = str(error)
     if bad is not None:

@@ -13,6 +13,7 @@ from typing import Any
 from corrbench.errors import Refusal, run_program
 from corrbench.files import file_hash, linked, read_json, write_record
 from corrbench.outputs import claim
+from corrbench.reading import user_path
 from corrbench.rows import AllRows
 from corrbench.weights.canonical import is_canonical, save_weights
 from corrbench.weights.convert import convert, random_weights
@@ -22,13 +23,13 @@ from corrbench.weights.opening import read_checkpoint
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", required=True, help="row of config/methods/ that the weights are for")
-    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with methods/ rows")
+    parser.add_argument("--rows", type=user_path, nargs="*", default=[], help="further folders with methods/ rows")
     parser.add_argument(
         "--settings",
         help="JSON of the row's encoder, family and hash, in place of the row (used by the workflow)",
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--checkpoint", type=Path, help="file to convert")
+    source.add_argument("--checkpoint", type=user_path, help="file to convert")
     source.add_argument("--seed", type=int, help="make seeded, untrained weights")
     parser.add_argument(
         "--container",
@@ -45,7 +46,9 @@ def main() -> None:
         action="store_true",
         help="open a pickle that holds more than tensors; runs its code",
     )
-    parser.add_argument("--out", type=Path, required=True, help="weights file to write; report.json goes beside it")
+    parser.add_argument(
+        "--out", type=user_path, required=True, help="weights file to write; report.json goes beside it"
+    )
     args = parser.parse_args()
 
     if args.settings:
@@ -54,7 +57,7 @@ def main() -> None:
         row = AllRows(args.rows).methods.get(args.method, "--method")
         encoder, released = row["encoder"], row.get("released") or {}
     report = args.out.with_name("report.json")
-    with claim(args.out):
+    with claim(args.out, report):
         refuse_foreign(args.out, report, args.checkpoint)
         if args.seed is not None:
             weights = random_weights(encoder, method=args.method, seed=args.seed)

@@ -8,7 +8,6 @@ python -m scripts.correspond --weights results/weights/crw-r18/released/weights.
 import argparse
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from corrbench.errors import Refusal, run_program
 from corrbench.files import atomic
 from corrbench.images import write_image
 from corrbench.machine import pick_device
+from corrbench.reading import user_path
 from corrbench.segmentation.correspond import encode, mask_values, picture, point_values, transfer
 from corrbench.weights.canonical import load_weights
 from corrbench.weights.load import load_encoder
@@ -29,17 +29,17 @@ def point(text: str) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True, help="canonical weights file (scripts/convert.py)")
-    parser.add_argument("--source", type=Path, required=True, help="image in which you point")
-    parser.add_argument("--target", type=Path, required=True, help="image in which it is looked for")
+    parser.add_argument("--weights", type=user_path, required=True, help="canonical weights file (scripts/convert.py)")
+    parser.add_argument("--source", type=user_path, required=True, help="image in which you point")
+    parser.add_argument("--target", type=user_path, required=True, help="image in which it is looked for")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--point", type=point, nargs="+", metavar="X,Y", help="pixels of the source")
-    what.add_argument("--mask", type=Path, help="mask of the source; everything above 0 counts")
+    what.add_argument("--mask", type=user_path, help="mask of the source; everything above 0 counts")
     what.add_argument("--window", action="store_true", help="click in a window (needs a display)")
     parser.add_argument(
         "--temperature", type=float, help="of the softmax over the source (default: 1 for STM, else 0.05)"
     )
-    parser.add_argument("--out", type=Path, help="picture to write")
+    parser.add_argument("--out", type=user_path, help="picture to write")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     args = parser.parse_args()
 

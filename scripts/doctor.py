@@ -6,7 +6,6 @@ In the flow:  writes the fingerprint of what propagation or the metric will read
 
 import argparse
 import os
-from pathlib import Path
 
 from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.davis import open_davis
@@ -17,6 +16,7 @@ from corrbench.datasets.youtube_vos import open_youtube_vos
 from corrbench.errors import Refusal, run_program
 from corrbench.files import settings_of, write_record
 from corrbench.outputs import claim
+from corrbench.reading import user_path
 
 
 def main() -> None:
@@ -24,14 +24,14 @@ def main() -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--benchmark", help="row of config/benchmarks/")
     which.add_argument("--settings", help="JSON of the benchmark as the workflow gives it")
-    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with benchmarks/ rows")
-    parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
+    parser.add_argument("--rows", type=user_path, nargs="*", default=[], help="further folders with benchmarks/ rows")
+    parser.add_argument("--root", type=user_path, required=True, help="data root; never written to")
     parser.add_argument("--subset", action="store_true", help="a part of the split is enough: check what is there")
     parser.add_argument(
         "--kind", choices=("inputs", "annotations"), default="inputs", help="which fingerprint to write"
     )
     parser.add_argument("--version", help="content version of the files, for the record (used by the workflow)")
-    parser.add_argument("--out", type=Path, help="JSON file for the fingerprint, settings and counts")
+    parser.add_argument("--out", type=user_path, help="JSON file for the fingerprint, settings and counts")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args()
 

@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from corrbench.datasets.source import how_to_get
 from corrbench.download import download
 from corrbench.errors import Refusal, run_program
+from corrbench.reading import user_path
 from corrbench.rows import AllRows
 
 
@@ -15,8 +15,8 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--method", help="row of config/methods/ with `released:`")
     what.add_argument("--dataset", help="row of config/datasets/; --out ends with the name of one of its archives")
-    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with rows")
-    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    parser.add_argument("--rows", type=user_path, nargs="*", default=[], help="further folders with rows")
+    parser.add_argument("--out", type=user_path, required=True, help="file to write")
     args = parser.parse_args()
 
     if args.method:

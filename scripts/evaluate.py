@@ -7,7 +7,6 @@ In the flow it also records where the masks came from. By hand, on any masks:
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.davis import open_davis
@@ -19,19 +18,20 @@ from corrbench.metrics.masks import masks_record
 from corrbench.metrics.scores import write_scores
 from corrbench.outputs import claim
 from corrbench.provenance import code_version, libraries
+from corrbench.reading import user_path
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--benchmark", help="row of config/benchmarks/")
-    which.add_argument("--data", type=Path, help="annotations.json that the doctor wrote")
-    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with benchmarks/ rows")
-    parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
+    which.add_argument("--data", type=user_path, help="annotations.json that the doctor wrote")
+    parser.add_argument("--rows", type=user_path, nargs="*", default=[], help="further folders with benchmarks/ rows")
+    parser.add_argument("--root", type=user_path, required=True, help="data root; never written to")
     parser.add_argument("--subset", action="store_true", help="score only the sequences that lie below the root")
-    parser.add_argument("--masks", type=Path, required=True, help="<sequence>/<frame>.png")
-    parser.add_argument("--out", type=Path, required=True, help="folder of score files to write")
-    parser.add_argument("--propagation", type=Path, help="summary that propagate.py wrote, for the record")
+    parser.add_argument("--masks", type=user_path, required=True, help="<sequence>/<frame>.png")
+    parser.add_argument("--out", type=user_path, required=True, help="folder of score files to write")
+    parser.add_argument("--propagation", type=user_path, help="summary that propagate.py wrote, for the record")
     parser.add_argument("--cross-check", action="store_true", help="run davis2017-evaluation too; refuse a difference")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args()

@@ -5,7 +5,6 @@ By hand, on any tracker's files <target>.txt (x,y,w,h per line):
 """
 
 import argparse
-from pathlib import Path
 
 from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.boxes import read_times
@@ -15,6 +14,7 @@ from corrbench.files import read_record
 from corrbench.metrics.otb import mean_scores, score_sequence, speed_fps, write_track_scores
 from corrbench.outputs import claim
 from corrbench.provenance import code_version, libraries
+from corrbench.reading import user_path
 from corrbench.tracking.folder import read_tracked
 
 
@@ -22,16 +22,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--benchmark", help="row of config/benchmarks/")
-    which.add_argument("--data", type=Path, help="annotations.json that the doctor wrote")
-    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with benchmarks/ rows")
-    parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
+    which.add_argument("--data", type=user_path, help="annotations.json that the doctor wrote")
+    parser.add_argument("--rows", type=user_path, nargs="*", default=[], help="further folders with benchmarks/ rows")
+    parser.add_argument("--root", type=user_path, required=True, help="data root; never written to")
     parser.add_argument("--subset", action="store_true", help="score only the targets that lie below the root")
     parser.add_argument(
-        "--boxes", type=Path, required=True, help="<target>.txt, and times/<target>_time.txt where known"
+        "--boxes", type=user_path, required=True, help="<target>.txt, and times/<target>_time.txt where known"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of score files to write")
+    parser.add_argument("--out", type=user_path, required=True, help="folder of score files to write")
     parser.add_argument("--entry", default="tracker", help="name of the tracker in performance.json")
-    parser.add_argument("--tracking", type=Path, help="summary that track.py wrote: refuse boxes of another run")
+    parser.add_argument("--tracking", type=user_path, help="summary that track.py wrote: refuse boxes of another run")
     args = parser.parse_args()
 
     code = code_version("scripts/evaluate_boxes.py")  # of what was loaded, whatever is edited meanwhile

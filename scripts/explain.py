@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from corrbench.errors import Refusal, run_program
+from corrbench.reading import user_path
 from corrbench.report.provenance import explain, find_row
 from corrbench.report.records import read_intact
 
@@ -15,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("entry", help="first column of the table")
     parser.add_argument("--benchmark", help="where the entry was measured on several")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the table")
+    parser.add_argument("--results", type=user_path, default=Path("results"), help="folder of the table")
     args = parser.parse_args()
 
     path = args.results / "provenance.json"

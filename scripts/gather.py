@@ -5,22 +5,22 @@ are removed and refused: the next run of the workflow makes them again, and keep
 """
 
 import argparse
-from pathlib import Path
 
 from corrbench.errors import Refusal, run_program
 from corrbench.files import read_record, settings_of, write_record
 from corrbench.outputs import claim
 from corrbench.propagation.parts import merge, unfit
+from corrbench.reading import user_path
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", type=Path, nargs="+", required=True, help="summaries of propagate.py --part")
-    parser.add_argument("--labels", type=Path, required=True, help="folder of score files")
+    parser.add_argument("--parts", type=user_path, nargs="+", required=True, help="summaries of propagate.py --part")
+    parser.add_argument("--labels", type=user_path, required=True, help="folder of score files")
     parser.add_argument("--settings", required=True, help="JSON: what the config asks of propagation")
-    parser.add_argument("--reports", type=Path, nargs="*", default=[], help="reports of the weights files")
-    parser.add_argument("--data", type=Path, required=True, help="inputs.json that the doctor wrote")
-    parser.add_argument("--out", type=Path, required=True, help="summary to write")
+    parser.add_argument("--reports", type=user_path, nargs="*", default=[], help="reports of the weights files")
+    parser.add_argument("--data", type=user_path, required=True, help="inputs.json that the doctor wrote")
+    parser.add_argument("--out", type=user_path, required=True, help="summary to write")
     args = parser.parse_args()
 
     data = read_record(args.data, "the doctor's record")

@@ -1,7 +1,6 @@
 """First, middle and last frame of every sequence with the masks of one entry and where they are wrong."""
 
 import argparse
-from pathlib import Path
 
 from corrbench.datasets.davis import open_davis
 from corrbench.errors import run_program
@@ -9,16 +8,17 @@ from corrbench.files import atomic, read_record
 from corrbench.images import write_image
 from corrbench.metrics.masks import masks_record
 from corrbench.outputs import claim
+from corrbench.reading import user_path
 from corrbench.report.overlays import sheet
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="annotations.json that the doctor wrote")
-    parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
-    parser.add_argument("--masks", type=Path, required=True)
+    parser.add_argument("--data", type=user_path, required=True, help="annotations.json that the doctor wrote")
+    parser.add_argument("--root", type=user_path, required=True, help="data root; never written to")
+    parser.add_argument("--masks", type=user_path, required=True)
     parser.add_argument("--title", required=True)
-    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
+    parser.add_argument("--out", type=user_path, required=True, help="PNG to write")
     args = parser.parse_args()
 
     data = read_record(args.data, "the doctor's record")

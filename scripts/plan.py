@@ -66,7 +66,7 @@ def parse_jobs(text: str) -> list[Job]:
     for job in jobs:
         if job.reason.startswith("Forced"):
             why = [
-                f"{name} {said}"
+                f"{name}: {said}"
                 for path, said in stale.items()
                 if path in job.files.split(", ")
                 for name in [path.rpartition("/")[2]]

@@ -10,6 +10,7 @@ from corrbench.entries import Entry
 from corrbench.errors import Refusal, run_program
 from corrbench.files import atomic, write_record
 from corrbench.outputs import claim, made_folder
+from corrbench.reading import user_path
 from corrbench.report.boxes import curve_figure
 from corrbench.report.plots import heat_map, leaderboard, quality_against_cost, save, sequence_frame
 from corrbench.report.records import read_intact
@@ -21,9 +22,9 @@ from corrbench.report.targets import main_metric
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, help="config file, or the config as JSON")
-    parser.add_argument("--table", type=Path, required=True, help="table.csv")
+    parser.add_argument("--table", type=user_path, required=True, help="table.csv")
     parser.add_argument("--benchmark", required=True)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument("--out", type=user_path, required=True, help="folder for the pictures")
     args = parser.parse_args()
 
     config = Config.from_argument(args.config)
@@ -49,7 +50,7 @@ def main() -> None:
     if is_tracking(row):
         pictures["curves"] = lambda: curve_figure(scores, label)
         toolkit(config, entries, args.out / "toolkit")
-    with claim(args.out / "record.json"):
+    with claim(args.out):
         for name, draw in pictures.items():
             for suffix in (".png", ".svg"):
                 with atomic(args.out / f"{name}{suffix}") as temporary:

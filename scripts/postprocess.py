@@ -16,6 +16,7 @@ from corrbench.propagation.decode import decode
 from corrbench.propagation.folder import check_score_file
 from corrbench.propagation.protocol import Decode
 from corrbench.provenance import code_version, libraries
+from corrbench.reading import user_path
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ def decode_sequence(work: Work) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--propagation", type=Path, required=True, help="summary that propagate.py wrote")
-    parser.add_argument("--labels", type=Path, required=True, help="folder of score files")
+    parser.add_argument("--propagation", type=user_path, required=True, help="summary that propagate.py wrote")
+    parser.add_argument("--labels", type=user_path, required=True, help="folder of score files")
     parser.add_argument("--settings", required=True, help="JSON: {decode: {...}}, the protocol's decode rules")
-    parser.add_argument("--out", type=Path, required=True, help="folder of masks to write")
+    parser.add_argument("--out", type=user_path, required=True, help="folder of masks to write")
     parser.add_argument("--workers", type=int, default=1, help="threads")
     args = parser.parse_args()
 

@@ -29,6 +29,7 @@ from corrbench.pretraining.processes import Processes
 from corrbench.pretraining.recipe import TIERS, Recipe, pretrain_code
 from corrbench.pretraining.saved import LOG, refuse_foreign
 from corrbench.provenance import device_name, libraries
+from corrbench.reading import user_path
 from corrbench.rows import AllRows
 from corrbench.weights.trained import HASH, read_start
 
@@ -38,11 +39,11 @@ def main() -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--recipe", help="row of config/recipes/")
     which.add_argument("--settings", help="JSON of the recipe at its tier (used by the workflow)")
-    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders with recipes/ rows")
+    parser.add_argument("--rows", type=user_path, nargs="*", default=[], help="further folders with recipes/ rows")
     parser.add_argument("--tier", choices=TIERS, default="smoke")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--data", type=Path, required=True, help="index.csv of scripts/frames.py")
-    parser.add_argument("--root", type=Path, required=True, help="folder of the indexed videos or frame folders")
+    parser.add_argument("--data", type=user_path, required=True, help="index.csv of scripts/frames.py")
+    parser.add_argument("--root", type=user_path, required=True, help="folder of the indexed videos or frame folders")
     parser.add_argument(
         "--roots",
         default="{}",
@@ -50,9 +51,11 @@ def main() -> None:
     )
     parser.add_argument("--kind", choices=("frames", "videos"), default="frames", help="what the index lists")
     parser.add_argument(
-        "--init", type=Path, help="checkpoint.pth of the recipe that this one starts from; for a probe the weights file"
+        "--init",
+        type=user_path,
+        help="checkpoint.pth of the recipe that this one starts from; for a probe the weights file",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--out", type=user_path, required=True, help="folder of the run")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, help="CPU threads of the network")
     parser.add_argument("--workers", type=int, default=0, help="processes that load data, for each training process")

@@ -5,7 +5,6 @@ Sequences that an earlier, interrupted run finished with the same settings are k
 
 import argparse
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 
@@ -18,6 +17,7 @@ from corrbench.propagation.parts import part_numbers, part_of
 from corrbench.propagation.protocol import Protocol
 from corrbench.propagation.run import propagate_benchmark
 from corrbench.provenance import code_version, device_name, libraries
+from corrbench.reading import user_path
 from corrbench.weights.canonical import load_weights
 from corrbench.weights.load import load_encoder
 
@@ -26,11 +26,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entry", required=True, help="entry id, for the record")
     parser.add_argument("--settings", required=True, help="JSON: encoder, protocol and copy of the entry")
-    parser.add_argument("--weights", type=Path, nargs="*", default=[], help="canonical weights files of the entry")
-    parser.add_argument("--data", type=Path, required=True, help="inputs.json that the doctor wrote")
-    parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
-    parser.add_argument("--labels", type=Path, required=True, help="folder for the score files")
-    parser.add_argument("--out", type=Path, required=True, help="summary to write when all are done")
+    parser.add_argument("--weights", type=user_path, nargs="*", default=[], help="canonical weights files of the entry")
+    parser.add_argument("--data", type=user_path, required=True, help="inputs.json that the doctor wrote")
+    parser.add_argument("--root", type=user_path, required=True, help="data root; never written to")
+    parser.add_argument("--labels", type=user_path, required=True, help="folder for the score files")
+    parser.add_argument("--out", type=user_path, required=True, help="summary to write when all are done")
     parser.add_argument("--part", help="I/K: only every K-th sequence from the I-th (0-based)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, help="CPU threads")

@@ -26,7 +26,8 @@ from corrbench.controller import PARENT
 from corrbench.errors import Refusal, few, run_program
 from corrbench.files import atomic
 from corrbench.provenance import ROOT
-from corrbench.report.audit import Audit
+from corrbench.reading import user_path
+from corrbench.report.shown import audit_shown
 from corrbench.scoring import add, earlier, leave_out_lost, plain_name
 
 PATIENCE = 20
@@ -113,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", required=True, help="row of config/methods/: the network and its surgery")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--checkpoint", type=Path, help="your file, of any known checkpoint family")
+    source.add_argument("--checkpoint", type=user_path, help="your file, of any known checkpoint family")
     source.add_argument("--released", action="store_true", help="download the file that the authors released")
     source.add_argument("--random", action="store_true", help="only the untrained network")
     parser.add_argument(
@@ -124,16 +125,16 @@ def main() -> None:
     parser.add_argument("--protocol", default="own", help="row of config/protocols/; own is that of the method")
     parser.add_argument("--benchmark", default="davis2017-val", help="row of config/benchmarks/")
     parser.add_argument(
-        "--data", type=Path, required=True, help="root of the data set (has JPEGImages/); never written to"
+        "--data", type=user_path, required=True, help="root of the data set (has JPEGImages/); never written to"
     )
     parser.add_argument(
         "--subset", action="store_true", help="score the sequences that are there; the table will say so"
     )
     parser.add_argument("--name", help="name of the checkpoint in the table; by default the stem of its file")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="folders with rows of your own")
+    parser.add_argument("--rows", type=user_path, nargs="*", default=[], help="folders with rows of your own")
     parser.add_argument(
-        "--results", type=Path, default=Path("results/score"), help="folder for everything that is written"
+        "--results", type=user_path, default=Path("results/score"), help="folder for everything that is written"
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would run")
     args = parser.parse_args()
@@ -175,6 +176,12 @@ def main() -> None:
         temporary.write_text(text, encoding="utf-8")
     start = time.time()
     status = run_workflow(kept)
+    if status < 0:
+        raise Refusal(
+            f"snakemake was killed by signal {-status}",
+            expected="that it ends by itself",
+            do="run the same command again to go on",
+        )
     if status:
         print(said_by_jobs(results, start), file=sys.stderr)
         sys.exit(1)
@@ -185,7 +192,7 @@ def main() -> None:
 
 def check_answer(config: Config) -> None:
     """Refuse to print a table that does not belong to what was asked."""
-    wrong = Audit(config).shown()
+    wrong = audit_shown(config)
     if wrong:
         lines = "\n    ".join(f"{path}: {why}" for path, why in wrong.items())
         raise Refusal(

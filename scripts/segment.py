@@ -5,7 +5,6 @@ Videos that an earlier, interrupted run finished with the same settings are kept
 
 import argparse
 import shutil
-from pathlib import Path
 
 import torch
 
@@ -18,6 +17,7 @@ from corrbench.files import read_record, settings_of, write_record
 from corrbench.machine import pick_device
 from corrbench.outputs import claim, made_folder
 from corrbench.provenance import code_version, device_name, libraries
+from corrbench.reading import user_path
 from corrbench.segmentation.protocol import MaskPropagation
 from corrbench.segmentation.run import davis_jobs, segment_benchmark, youtube_vos_jobs
 from corrbench.weights.canonical import load_weights
@@ -28,12 +28,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entry", required=True, help="entry id, for the record")
     parser.add_argument("--settings", required=True, help="JSON: the rules of mask propagation")
-    parser.add_argument("--weights", type=Path, required=True, help="canonical weights file")
-    parser.add_argument("--data", type=Path, required=True, help="inputs.json that the doctor wrote")
-    parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
-    parser.add_argument("--work", type=Path, required=True, help="folder for the masks of finished videos")
-    parser.add_argument("--masks", type=Path, required=True, help="folder of masks to write when all are done")
-    parser.add_argument("--out", type=Path, required=True, help="summary to write when all are done")
+    parser.add_argument("--weights", type=user_path, required=True, help="canonical weights file")
+    parser.add_argument("--data", type=user_path, required=True, help="inputs.json that the doctor wrote")
+    parser.add_argument("--root", type=user_path, required=True, help="data root; never written to")
+    parser.add_argument("--work", type=user_path, required=True, help="folder for the masks of finished videos")
+    parser.add_argument("--masks", type=user_path, required=True, help="folder of masks to write when all are done")
+    parser.add_argument("--out", type=user_path, required=True, help="summary to write when all are done")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, help="CPU threads")
     args = parser.parse_args()

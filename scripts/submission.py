@@ -5,7 +5,6 @@ DAVIS: the sequence folders lie directly in the zip. YouTube-VOS: below one fold
 
 import argparse
 import zipfile
-from pathlib import Path
 
 from corrbench.datasets.opening import is_youtube_vos
 from corrbench.errors import Refusal, run_program
@@ -13,14 +12,14 @@ from corrbench.files import atomic, read_record
 from corrbench.images import decode_ids, read_known
 from corrbench.metrics.masks import masks_record
 from corrbench.outputs import claim
-from corrbench.reading import list_files
+from corrbench.reading import list_files, user_path
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--masks", type=Path, required=True, help="<sequence>/<frame>.png")
-    parser.add_argument("--data", type=Path, required=True, help="inputs.json that the doctor wrote")
-    parser.add_argument("--out", type=Path, required=True, help="zip file to write")
+    parser.add_argument("--masks", type=user_path, required=True, help="<sequence>/<frame>.png")
+    parser.add_argument("--data", type=user_path, required=True, help="inputs.json that the doctor wrote")
+    parser.add_argument("--out", type=user_path, required=True, help="zip file to write")
     args = parser.parse_args()
 
     data = read_record(args.data, "the doctor's record")

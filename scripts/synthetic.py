@@ -2,15 +2,18 @@
 or videos or tracks for training."""
 
 import argparse
-import shutil
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 from corrbench.datasets.opening import is_tracking
 from corrbench.datasets.synthetic import write_clips, write_davis, write_videos
 from corrbench.datasets.synthetic_tracks import write_got10k, write_otb
-from corrbench.errors import Refusal, run_program
-from corrbench.files import atomic, full_disk_refused
+from corrbench.errors import Refusal, few, run_program
+from corrbench.outputs import made_folder
+from corrbench.reading import is_litter, user_path
 from corrbench.rows import AllRows
+
+KIND = "synthetic data"
 
 
 def main() -> None:
@@ -18,8 +21,13 @@ def main() -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--benchmark", default="synthetic-val", help="row of config/benchmarks/")
     which.add_argument("--videos", help="row of config/datasets/ with `videos: {generate: ...}`")
-    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="further folders of rows")
-    parser.add_argument("--out", type=Path, required=True, help="root folder to write; replaced if it exists")
+    parser.add_argument("--rows", type=user_path, nargs="*", default=[], help="further folders of rows")
+    parser.add_argument(
+        "--out",
+        type=user_path,
+        required=True,
+        help="root folder to write; replaced if it holds nothing but an earlier one",
+    )
     args = parser.parse_args()
 
     if args.videos:
@@ -29,9 +37,16 @@ def main() -> None:
             raise Refusal(
                 f"{args.videos} is not synthetic", expected="a row with `generate:`", do="use --videos synthetic-videos"
             )
-        with atomic(args.out) as temporary:
-            writers = {"tracks": write_got10k, "masks": write_clips}
-            writers.get(videos["kind"], write_videos)(temporary, **wanted)
+        writers = {"videos": write_videos, "tracks": write_got10k, "masks": write_clips}
+        if videos["kind"] not in writers or ("static" in wanted and videos["kind"] != "masks"):
+            raise Refusal(
+                f"{args.videos}: `generate:` of kind {videos['kind']}"
+                + (" with `static`" if "static" in wanted else ""),
+                expected="videos, tracks, or masks (which alone may be static)",
+                do="correct the row",
+            )
+        with made_folder(args.out, KIND) as temporary:
+            writers[videos["kind"]](temporary, **wanted)
         return
     row = AllRows(args.rows).benchmarks.get(args.benchmark, "--benchmark")
     if "generate" not in row:
@@ -40,13 +55,34 @@ def main() -> None:
             expected="a row with `generate:`",
             do="use --benchmark synthetic-val",
         )
-    if args.out.exists():
-        shutil.rmtree(args.out)
-    with full_disk_refused(args.out):
+    if not is_tracking(row) and "split" not in row:
+        raise Refusal(
+            f"{args.benchmark} is neither of DAVIS nor of boxes",
+            expected="a row with `split:` or `scoring: boxes`",
+            do="correct the row",
+        )
+    names = _names(row)
+    with made_folder(args.out, KIND) as temporary:
         if is_tracking(row):
-            write_otb(args.out, row["sequences"], **row["generate"])
+            write_otb(temporary, names, **row["generate"])
         else:
-            write_davis(args.out, row["sequences"], split=row["split"], **row["generate"])
+            write_davis(temporary, names, split=row["split"], **row["generate"])
+
+
+def _names(row: Mapping[str, Any]) -> list[str]:
+    """The sequences of a row, each of which becomes a folder and a line of a list."""
+    names = row.get("sequences") or []
+    wrong = [
+        n for n in names if n in ("", ".", "..") or set("/\0\n\r") & set(n) or is_litter(n) or len(n.encode()) > 200
+    ]
+    wrong = wrong or sorted({n for n in names if names.count(n) > 1})
+    if wrong or not names:
+        raise Refusal(
+            f"{row['name']}: sequences: {few([repr(n) for n in wrong]) if wrong else 'none'}",
+            expected="a plain name for every sequence, each once",
+            do="correct `sequences:` of the row",
+        )
+    return list(names)
 
 
 if __name__ == "__main__":

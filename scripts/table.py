@@ -2,16 +2,16 @@
 
 import argparse
 import hashlib
-from pathlib import Path
 
 from corrbench.config import Config
 from corrbench.errors import run_program
 from corrbench.files import atomic, write_record
 from corrbench.outputs import claim
 from corrbench.provenance import code_version
-from corrbench.report.audit import targets_version
+from corrbench.reading import user_path
 from corrbench.report.provenance import build_provenance
 from corrbench.report.results import load_results
+from corrbench.report.shown import targets_version
 from corrbench.report.table import build_table, to_csv, to_markdown
 from corrbench.workflow import Notes
 
@@ -19,9 +19,9 @@ from corrbench.workflow import Notes
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, help="config file, or the config as JSON")
-    parser.add_argument("--csv", type=Path, required=True)
-    parser.add_argument("--markdown", type=Path, required=True)
-    parser.add_argument("--provenance", type=Path, required=True, help="JSON: where every row came from")
+    parser.add_argument("--csv", type=user_path, required=True)
+    parser.add_argument("--markdown", type=user_path, required=True)
+    parser.add_argument("--provenance", type=user_path, required=True, help="JSON: where every row came from")
     args = parser.parse_args()
 
     config = Config.from_argument(args.config)
@@ -33,7 +33,7 @@ def main() -> None:
         "targets": targets_version(config, Notes(config.results / ".versions")),
         **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
     }
-    with claim(args.csv):
+    with claim(args.csv, args.markdown, args.provenance):
         for name, path in (("csv", args.csv), ("markdown", args.markdown)):
             with atomic(path) as temporary:
                 temporary.write_bytes(texts[name].encode())

@@ -5,7 +5,6 @@ Targets that an earlier, interrupted run finished with the same settings are kep
 
 import argparse
 import os
-from pathlib import Path
 
 import torch
 
@@ -15,6 +14,7 @@ from corrbench.files import canonical_json, read_record, settings_of, write_reco
 from corrbench.machine import pick_device
 from corrbench.outputs import claim
 from corrbench.provenance import code_version, device_name, libraries
+from corrbench.reading import user_path
 from corrbench.tracking.run import Parts, track_benchmark
 from corrbench.tracking.siamfc import head_hash
 from corrbench.weights.canonical import load_weights
@@ -24,14 +24,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entry", required=True, help="entry id, for the record")
     parser.add_argument("--settings", required=True, help="JSON: the probe's kind, head, network options and tracker")
-    parser.add_argument("--weights", type=Path, help="canonical weights file; none for the kind stay")
+    parser.add_argument("--weights", type=user_path, help="canonical weights file; none for the kind stay")
     parser.add_argument(
-        "--head", type=Path, help="checkpoint.pth of the trained probe; without it the layer in --weights"
+        "--head", type=user_path, help="checkpoint.pth of the trained probe; without it the layer in --weights"
     )
-    parser.add_argument("--data", type=Path, required=True, help="inputs.json that the doctor wrote")
-    parser.add_argument("--root", type=Path, required=True, help="data root; never written to")
-    parser.add_argument("--boxes", type=Path, required=True, help="folder for the box files")
-    parser.add_argument("--out", type=Path, required=True, help="summary to write when all are done")
+    parser.add_argument("--data", type=user_path, required=True, help="inputs.json that the doctor wrote")
+    parser.add_argument("--root", type=user_path, required=True, help="data root; never written to")
+    parser.add_argument("--boxes", type=user_path, required=True, help="folder for the box files")
+    parser.add_argument("--out", type=user_path, required=True, help="summary to write when all are done")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes on CPUs; on a GPU threads that make crops"

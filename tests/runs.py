@@ -10,7 +10,11 @@ import warm
 from conftest import ROOT
 
 from corrbench.datasets.synthetic import write_videos
-from corrbench.datasets.videos import build_index
+from corrbench.datasets.videos import Index, Reader, build_index
+from corrbench.pretraining.loop import Run
+from corrbench.pretraining.processes import Processes
+from corrbench.pretraining.recipe import Recipe
+from corrbench.rows import Rows
 
 TINY = ROOT / "tests/data/rows"
 RECIPES = ("crw", "vfs-r18", "fc", "mast", "liir-a", "liir-e")
@@ -43,6 +47,18 @@ def pretrain(recipe, frames, out, *more, check=True):
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def run_here(recipe, frames, out, *, world=1, **changes):
+    """A run of `tiny-<recipe>` in this process, about to begin or to go on."""
+    rows = Rows([ROOT / "config", ROOT / "tests/data/rows"], "recipes", "recipe")
+    settings = {**Recipe.from_row(rows.get(f"tiny-{recipe}", "test"), "smoke").settings(), **changes}
+    out.mkdir(parents=True, exist_ok=True)
+    reader = Reader(frames, Index.read(frames / "index.csv"), "frames")
+    made = Recipe.from_settings(settings)
+    run = Run(made, 0, reader, out, Processes(0, world, torch.device("cpu")), identity={"recipe": made.settings()})
+    run.start(None)
+    return run
 
 
 def same_state(a: Path, b: Path) -> bool:

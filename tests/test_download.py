@@ -1,9 +1,11 @@
 """Downloads from a server on 127.0.0.1 that misbehaves in every way that servers do."""
 
+import fcntl
 import hashlib
 import json
 import threading
 import time
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -47,6 +49,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Location", "/loop")
             self.end_headers()
             return
+        if kind == "empty":
+            content = b""
         if kind == "page":
             content = b"<html>please log in</html>"
         if self.headers.get("If-Range") not in (None, tag) or kind == "noresume":
@@ -252,3 +256,51 @@ def test_no_room_ends_it_at_once(server, small_disk, kind, said):
     with pytest.raises(DiskFull, match=said):
         fetch([f"{server}/{kind}", f"{server}/file"], small_disk / "w.pth")
     assert len(Handler.requests) == 1, "nothing that another try or another address could mend"
+
+
+def test_an_empty_file_that_nobody_promised_is_refused(server, tmp_path):
+    with pytest.raises(Refusal, match="w.pth: an empty file came from"):
+        fetch([f"{server}/empty"], tmp_path / "w.pth")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_came_without_anything_to_compare_is_said(server, tmp_path):
+    assert f"1048576 bytes, sha256 {SHA}" in fetch([f"{server}/file"], tmp_path / "w.pth")
+    assert fetch([f"{server}/file"], tmp_path / "w.pth", size=len(CONTENT)) is None
+
+
+def test_a_part_that_was_damaged_is_not_continued(server, tmp_path):
+    """Without a hash its own checksum tells, with one the hash at the end; then all is fetched again."""
+    address = f"{server}/file"
+    begun(tmp_path, address, b"x" + CONTENT[1:1000], validator='"one"', bytes=1000, crc32=zlib.crc32(CONTENT[:1000]))
+    fetch([address], tmp_path / "w.pth", size=len(CONTENT))
+    assert Handler.requests == [("/file", 0)] and whole(tmp_path / "w.pth")
+    begun(tmp_path, address, CONTENT[:1500], validator='"one"', bytes=1000, crc32=zlib.crc32(CONTENT[:1000]))
+    fetch([address], tmp_path / "w.pth", size=len(CONTENT))
+    assert Handler.requests[1:] == [("/file", 1000)] and whole(tmp_path / "w.pth")
+    begun(tmp_path, address, b"x" + CONTENT[1:1000], validator='"one"')
+    fetch([address], tmp_path / "w.pth", claim=claim())
+    assert Handler.requests[2:] == [("/file", 1000), ("/file", 0)] and whole(tmp_path / "w.pth")
+
+
+def test_two_at_once(server, tmp_path):
+    with (tmp_path / ".w.pth.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Refusal, match="another run is writing it"):
+            fetch([f"{server}/file"], tmp_path / "w.pth")
+    assert not Handler.requests
+
+
+def test_files_beside_it_stay(server, tmp_path):
+    for name in ("w.pth.mine.part", "w.pth.from"):
+        (tmp_path / name).write_text("mine")
+    fetch([f"{server}/file"], tmp_path / "w.pth", claim=claim())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["w.pth", "w.pth.from", "w.pth.mine.part"]
+
+
+@pytest.mark.parametrize("address", ["nonsense", "http://a..b/x", "htp://x/y", "http://[::1/x"])
+def test_what_is_no_address_is_said_at_once(tmp_path, address):
+    with pytest.raises(Refusal, match="could not be downloaded"):
+        download([address], tmp_path / "w.pth", pause=100)
+    with pytest.raises(Refusal, match="a folder"):
+        download([address], tmp_path)

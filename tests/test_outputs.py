@@ -98,6 +98,22 @@ def test_temporaries_of_one_output_only(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [".a.7.tmp.json", ".b.12-ff.tmp.npz", ".hidden", "a.npz"]
 
 
+def test_a_claim_removes_what_a_killed_run_left_of_all_that_it_writes(tmp_path):
+    kept = [tmp_path / ".other.12-ab12.tmp.csv", tmp_path / "scores/.notes"]
+    left = [
+        tmp_path / name
+        for name in (".table.12-ab12.tmp.csv", ".table.12-ab12.tmp.md", "scores/.global.12-ab12.tmp.csv")
+    ]
+    (tmp_path / "scores").mkdir()
+    for path in (*kept, *left):
+        path.write_text("half")
+    with claim(tmp_path / "table.csv", tmp_path / "table.md"):
+        assert [p.exists() for p in left] == [False, False, True]
+    with claim(tmp_path / "scores"):
+        assert not left[2].exists()
+    assert all(p.exists() for p in kept)
+
+
 def test_places_that_cannot_be_written_are_refused_by_name(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(Refusal, match="file"), atomic(tmp_path / "file" / "x" / "scores.json") as temporary:

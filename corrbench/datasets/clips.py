@@ -6,6 +6,7 @@ image the two files (frames 1). An entry that counts several times stands there 
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ import numpy as np
 from PIL import Image
 
 from corrbench.datasets.index import Table
-from corrbench.errors import Refusal, few
+from corrbench.datasets.source import find
+from corrbench.datasets.video_reader import IMAGES
+from corrbench.errors import Refusal, few, of_system
+from corrbench.images import check_ending, check_picture, decode_ids
 from corrbench.progress import Progress
-
-IMAGES = (".jpg", ".jpeg", ".png")
+from corrbench.reading import is_litter, list_files, read_bytes, read_text
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class ClipIndex(Table[Clip]):
     """The clips of a data set."""
 
     row = Clip
+    least = {"frames": 1, "spacing": 1}  # noqa: RUF012
 
 
 @dataclass(frozen=True)
@@ -50,31 +54,15 @@ class ClipReader:
     def read(self, clip: int, number: int) -> tuple[Image.Image, Image.Image]:
         """Frame and mask, counted from 0: RGB and the stored values (ids, or grey for static images).
 
-        Raises Refusal for a file that is missing or cannot be read.
+        Raises Refusal for a file that is missing or cannot be read, and for values of a mask that are no ids.
         """
         row = self.index.videos[clip]
         image, mask = self.root / row.images, self.root / row.masks
         single = image.suffix.lower() in IMAGES
         if not single:
-            names = _listing(image)
-            if number >= len(names):
-                raise Refusal(
-                    f"{image}: {len(names)} images, number {number} is asked for",
-                    expected=f"{row.frames}, as in the index",
-                    do="complete the clip, or make the index again",
-                )
-            name = names[number]
-            image, mask = image / name, (mask / name).with_suffix(".png")
-        try:
-            with Image.open(image) as opened:
-                picture = opened.convert("RGB")
-            with Image.open(mask) as opened:
-                # masks of single images come as grey, RGB, palette or one bit: their grey value counts; ids of clips stay
-                ids = opened.convert("L") if single else Image.fromarray(np.array(opened).astype(np.uint8))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise Refusal(
-                f"{image} or its mask: {error}", expected="an image and a mask of one channel", do="unpack it again"
-            ) from error
+            image, mask = _frame(image, row, number), _frame(mask, row, number)
+        picture = _picture(image)
+        ids = _grey(mask) if single else Image.fromarray(decode_ids(mask, read_bytes(mask)))
         if single and 0 < (brightest := np.array(ids).max()) < 128:
             raise Refusal(
                 f"{mask}: no grey value above {brightest}, which is background all over",
@@ -90,9 +78,47 @@ class ClipReader:
         return picture, ids
 
 
+def _frame(folder: Path, row: Clip, number: int) -> Path:
+    names = _listing(folder)
+    if len(names) != row.frames or number >= len(names):
+        raise Refusal(
+            f"{folder}: {len(names)} images, number {number} is asked for",
+            expected=f"{row.frames}, as in the index",
+            do="complete the clip, or make the index again",
+        )
+    return folder / names[number]
+
+
+def _picture(path: Path) -> Image.Image:
+    data = read_bytes(path)
+    check_ending(path, data)
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            return opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise Refusal(f"{path}: {error}", expected="an image", do="unpack it again") from error
+
+
+def _grey(path: Path) -> Image.Image:
+    """The mask of a single image. They come as grey, RGB, palette or one bit: their grey value counts."""
+    data = read_bytes(path)
+    check_picture(path, data, rotation=False)
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            if opened.mode[0] in "IF" and np.array(opened).max(initial=0) > 255:
+                raise Refusal(
+                    f"{path}: a grey value of {np.array(opened).max()}",
+                    expected="values up to 255",
+                    do="store the mask with 8 bits",
+                )
+            return opened.convert("L")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise Refusal(f"{path}: {error}", expected="a mask of one channel", do="unpack it again") from error
+
+
 @lru_cache(maxsize=8192)
 def _listing(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGES) if folder.is_dir() else []
+    return [p.name for p in list_files(folder, IMAGES)]
 
 
 def _stems(folder: Path) -> list[str]:
@@ -104,11 +130,18 @@ def link_roots(folder: Path, roots: Mapping[str, Path]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, root in roots.items():
         link = folder / name
+        if not root.is_dir():
+            raise Refusal(f"{root}: no such folder", expected=f"the root of {name}", do="correct the data root")
+        if link.exists() and not link.is_symlink():
+            raise Refusal(f"{link}: no link", expected=f"a link to {root}, or nothing", do="move it elsewhere")
         if not link.is_symlink() or link.resolve() != root.resolve():
             temporary = folder / f".{name}.{os.getpid()}.tmp"
-            temporary.unlink(missing_ok=True)
-            temporary.symlink_to(root.resolve())
-            os.replace(temporary, link)
+            try:
+                temporary.unlink(missing_ok=True)
+                temporary.symlink_to(root.resolve())
+                os.replace(temporary, link)
+            except OSError as error:
+                raise of_system(error, link) from error
 
 
 def build_clip_index(parts: Sequence[Mapping[str, Any]], roots: Mapping[str, Path], own: str, out: Path) -> ClipIndex:
@@ -133,11 +166,18 @@ def _clips(part: Mapping[str, Any], root: Path, key: str) -> Iterable[Clip]:
         path = root / part["list"]
         if not path.is_file():
             raise Refusal(f"{path}: missing", expected="a list of clips, one per line", do="complete the data set")
-        names = set(path.read_text().split())
+        names = set(read_text(path).split())
     old, new = part["replace"]
     clips, lost = [], []
-    for image in sorted(root.glob(part["images"])):
-        if names is not None and image.name not in names:
+    fitting = [p for p in find(root, part["images"]) if not is_litter(p.name)]
+    if names is not None and (absent := sorted(names - {p.name for p in fitting})):
+        raise Refusal(
+            f"{root}: {len(absent)} of {len(names)} clips of {part['list']} are missing: {few(absent)}",
+            expected=f"a folder that fits {part['images']} for every name of the list",
+            do="complete the data set, or give a part of it a row with a list of its own",
+        )
+    for image in fitting:
+        if (names is not None and image.name not in names) or (image.is_file() and image.suffix.lower() not in IMAGES):
             continue
         relative = image.relative_to(root).as_posix()
         at = relative.replace(old, new, 1)

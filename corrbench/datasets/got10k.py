@@ -9,6 +9,8 @@ projects/siamfc-pytorch/siamfc/datasets.py.
 from __future__ import annotations
 
 import csv
+import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,10 +22,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from corrbench.datasets.index import read_table, write_table, wrong_table
+from corrbench.datasets.video_reader import IMAGES
 from corrbench.errors import Refusal, few
-from corrbench.files import atomic, digest
+from corrbench.files import digest
+from corrbench.images import check_ending, decode_image
 from corrbench.parallel import parallel_map
 from corrbench.progress import Progress
+from corrbench.reading import list_files, read_bytes, read_text, what_lies_in
 
 COLUMNS = ("video", "frame", "x", "y", "w", "h")
 MIN_KEPT = 2
@@ -63,26 +69,54 @@ class TrackIndex:
         return self.boxes[row]
 
     def write(self, path: Path) -> None:
-        """Write a table ``video,frame,x,y,w,h``, atomically. A sequence without usable frames has one row with frame -1."""
-        with atomic(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            for i, name in enumerate(self.names):
-                part = slice(self.starts[i], self.starts[i + 1])
-                rows = zip(self.frames[part].tolist(), self.boxes[part].tolist(), strict=True)
-                writer.writerows([name, frame, *box] for frame, box in rows)
-                if self.starts[i] == self.starts[i + 1]:
-                    writer.writerow([name, -1, 0, 0, 0, 0])
+        """Write a table ``video,frame,x,y,w,h`` and its record. A sequence without usable frames has one row with frame -1."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(COLUMNS)
+        for i, name in enumerate(self.names):
+            part = slice(self.starts[i], self.starts[i + 1])
+            rows = zip(self.frames[part].tolist(), self.boxes[part].tolist(), strict=True)
+            writer.writerows([name, frame, *box] for frame, box in rows)
+            if self.starts[i] == self.starts[i + 1]:
+                writer.writerow([name, -1, 0, 0, 0, 0])
+        write_table(path, text.getvalue())
 
     @classmethod
     def read(cls, path: Path) -> TrackIndex:
-        """Read a table that `write` made."""
-        table = pd.read_csv(path, dtype={"video": str}, float_precision="round_trip")
-        names = tuple(dict.fromkeys(table["video"]))
-        table = table[table["frame"] >= 0]
-        counts = table["video"].value_counts()
+        """Read a table that `write` made. Raises Refusal by name for one that is altered, cut, empty or no such table."""
+        text = read_table(path)
+        try:
+            table = pd.read_csv(
+                io.StringIO(text), dtype={"video": str}, float_precision="round_trip", keep_default_na=False
+            )
+            missing = [name for name in COLUMNS if name not in table]
+            if missing or not len(table):
+                raise ValueError(f"no column {few(missing)}" if missing else "no row")
+            frames, boxes = table["frame"].to_numpy(np.int64), table[list(COLUMNS[2:])].to_numpy(np.float32)
+        except (ValueError, TypeError, OverflowError, pd.errors.ParserError) as error:
+            said = " ".join(str(error).split())[:160]
+            raise wrong_table(path, f"no table of tracks ({said})", f"the columns {', '.join(COLUMNS)}") from error
+        video = table["video"].to_numpy(str)
+        names = tuple(dict.fromkeys(video.tolist()))
+        turns = np.append(True, video[1:] != video[:-1])
+        ordered = np.diff(frames)[~turns[1:]] > 0
+        sized = np.isfinite(boxes).all(1) & ((boxes[:, 2:] > 0).all(1) | (frames == -1))
+        if turns.sum() != len(names) or not ordered.all():
+            raise wrong_table(
+                path, "a sequence or a frame stands in two places", "sequences one after another, by frame"
+            )
+        if (frames < -1).any() or not sized.all() or any(_is_no_name(name) for name in names):
+            row = next(i for i, name in enumerate(video) if frames[i] < -1 or not sized[i] or _is_no_name(str(name)))
+            raise wrong_table(path, f"line {row + 2}: {', '.join(map(str, table.iloc[row]))}", "a box of a frame")
+        used = frames >= 0
+        counts = dict(zip(*np.unique(video[used], return_counts=True), strict=True))
         starts = np.cumsum([0, *(int(counts.get(n, 0)) for n in names)]).astype(np.int64)
-        return cls(names, starts, table["frame"].to_numpy(np.int32), table[["x", "y", "w", "h"]].to_numpy(np.float32))
+        return cls(names, starts, frames[used].astype(np.int32), boxes[used])
+
+
+def _is_no_name(name: str) -> bool:
+    """True for what is no plain name of a folder."""
+    return name in ("", ".", "..") or "/" in name or "\0" in name
 
 
 @dataclass(frozen=True)
@@ -100,13 +134,19 @@ class TrackReader:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """An image ``[H, W, 3]`` uint8 RGB, by OpenCV in training and in tracking. Raises Refusal when it cannot be read."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
+    """An image ``[H, W, 3]`` uint8 RGB, by OpenCV in training and in tracking. Raises Refusal when it is missing, cut or
+    cannot be read."""
+    try:
+        data = read_bytes(path)
+    except Refusal as refusal:
+        reason = str(refusal).splitlines()[0].partition(": ")[2]
         raise Refusal(
-            f"{path}: missing or not a readable image", expected="a JPEG image", do="unpack the sequence again"
-        )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+            f"{path}: missing or not a readable image ({reason})",
+            expected="a JPEG image",
+            do="unpack the sequence again",
+        ) from refusal
+    check_ending(path, data)
+    return cv2.cvtColor(decode_image(path, data), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
 def build_track_index(root: Path, workers: int = 1, *, count: int | None = None) -> TrackIndex:
@@ -119,7 +159,14 @@ def build_track_index(root: Path, workers: int = 1, *, count: int | None = None)
         raise Refusal(
             f"{listing}: missing", expected="GOT-10k's list of training sequences", do="correct the data root"
         )
-    names = listing.read_text().split()
+    names = read_text(listing).split()
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if no_names := [name for name in names if _is_no_name(name)] or twice or ([] if names else ["nothing"]):
+        raise Refusal(
+            f"{listing}: lists {few([repr(name) for name in no_names])}" + (" twice" if no_names is twice else ""),
+            expected="names of folders beside it, each once",
+            do="put the list of GOT-10k back",
+        )
     if count is not None and len(names) != count:
         raise Refusal(
             f"{listing}: {len(names)} sequences",
@@ -155,19 +202,32 @@ def build_track_index(root: Path, workers: int = 1, *, count: int | None = None)
 
 def _usable(folder: Path) -> tuple[NDArray[np.int32], NDArray[np.float32]] | str:
     """Usable frames and their boxes of one sequence, or what is wrong with it."""
-    images = len(list(folder.glob("*.jpg")))
     try:
-        boxes = np.loadtxt(folder / "groundtruth.txt", delimiter=",", ndmin=2).astype(np.float32)
-        cover = np.loadtxt(folder / "cover.label", ndmin=1)
-        first = cv2.imread(str(folder / f"{1:08d}.jpg"))
-    except (OSError, ValueError) as error:
-        return f"{folder.name}: {error}"
-    if first is None:
-        return f"{folder.name}: 00000001.jpg is missing or not readable"
-    if boxes.shape != (images, 4) or len(cover) != images:
-        return f"{folder.name}: {images} images, {len(boxes)} boxes, {len(cover)} cover values"
-    keep = usable_frames(boxes, cover, width=first.shape[1], height=first.shape[0])
-    return np.flatnonzero(keep).astype(np.int32), boxes[keep]
+        images = [p.name for p in list_files(folder, IMAGES)]
+        boxes, cover = _numbers(folder / "groundtruth.txt"), _numbers(folder / "cover.label")
+        if boxes.shape != (len(images), 4) or cover.size != len(images):
+            return f"{folder.name}: {len(images)} images, {len(boxes)} boxes, {cover.size} cover values"
+        if images != [f"{i + 1:08d}.jpg" for i in range(len(images))]:
+            return f"{folder.name}: {what_lies_in(folder)}; expected are 00000001.jpg, 00000002.jpg, ..."
+        first = read_rgb(folder / images[0])
+    except Refusal as refusal:
+        return f"{folder.name}: {str(refusal).splitlines()[0]}"
+    with np.errstate(over="ignore"):
+        kept, cover = boxes.astype(np.float32), cover.reshape(-1)
+    if len(wrong := np.flatnonzero(~(np.isfinite(kept).all(1) & np.isfinite(cover)))):
+        return f"{folder.name}: line {wrong[0] + 1} of groundtruth.txt or cover.label is not finite"
+    keep = usable_frames(kept, cover, width=first.shape[1], height=first.shape[0])
+    return np.flatnonzero(keep).astype(np.int32), kept[keep]
+
+
+def _numbers(path: Path) -> NDArray[np.float64]:
+    """``[lines, values]`` of a text of numbers with commas."""
+    if not path.exists():
+        raise Refusal(f"{path.name} not found", expected="numbers with commas", do="unpack the sequence again")
+    try:
+        return np.loadtxt(io.StringIO(read_text(path)), delimiter=",", ndmin=2)
+    except ValueError as error:
+        raise Refusal(f"{path}: {error}", expected="numbers with commas", do="unpack the sequence again") from error
 
 
 def usable_frames(boxes: NDArray[Any], cover: NDArray[Any], *, width: int, height: int) -> NDArray[np.bool_]:

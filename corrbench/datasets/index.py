@@ -1,23 +1,54 @@
-"""The table that lists what a data set of videos or clips holds: a row each, in a stable order."""
+"""The table that lists what a data set of videos or clips holds: a row each, in a stable order.
+
+Beside ``index.csv`` lies ``index.json``, a record with the sha256 of the table, by which a table that was cut or altered is
+known. A table that a user made by hand needs none: its values are checked all the same.
+"""
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
+import math
+from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from corrbench.files import atomic, digest
+from corrbench.errors import Refusal, few
+from corrbench.files import atomic, digest, read_record, write_record
+from corrbench.reading import read_bytes, read_text
 
 Row = TypeVar("Row")
-READ = {"str": str, "int": int, "float": float}
+REMEDY = "make it again (python -m scripts.frames)"
+
+
+def _path(text: str) -> str:
+    path = PurePosixPath(text)
+    if not text or "\0" in text or path.is_absolute() or ".." in path.parts:
+        raise ValueError("no path below the root")
+    return text
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or value < 0:
+        raise ValueError("no number of at least 0")
+    return value
+
+
+READ: dict[str, Callable[[str], Any]] = {"str": _path, "int": int, "float": _number}
 
 
 @dataclass(frozen=True)
 class Table(Generic[Row]):
-    """Rows of one dataclass, whose fields (str, int, float) are the columns."""
+    """Rows of one dataclass, whose fields (str: a path below the root, int, float) are the columns."""
 
     row: ClassVar[Any]
+    least: ClassVar[dict[str, int]]
+    """Smallest value of every column of whole numbers."""
+    once: ClassVar[str | None] = None
+    """Column in which no value stands twice."""
     videos: tuple[Row, ...]
 
     @property
@@ -26,19 +57,81 @@ class Table(Generic[Row]):
         return digest([astuple(v) for v in self.videos])  # type: ignore[call-overload]
 
     def write(self, path: Path) -> None:
-        """Write the table, atomically."""
-        with atomic(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow([f.name for f in fields(self.row)])
-            writer.writerows(astuple(v) for v in self.videos)  # type: ignore[call-overload]
+        """Write the table and its record, each atomically."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow([f.name for f in fields(self.row)])
+        writer.writerows(astuple(v) for v in self.videos)  # type: ignore[call-overload]
+        write_table(path, text.getvalue())
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a table that `write` made."""
-        with path.open(newline="") as file:
-            return cls(
-                tuple(
-                    cls.row(**{f.name: READ[str(f.type)](r[f.name]) for f in fields(cls.row)})
-                    for r in csv.DictReader(file)
-                )
+        """Read a table that `write` made, or one of the same columns.
+
+        Raises Refusal by name for a file that is missing, altered since it was written, no such table, or without rows,
+        and with its line for a value that cannot be: no number, a count below 1, a path that leaves the root.
+        """
+        names = [f.name for f in fields(cls.row)]
+        reader = csv.DictReader(io.StringIO(read_table(path), newline=""))
+        try:
+            missing = [name for name in names if name not in (reader.fieldnames or ())]
+            if missing:
+                raise wrong_table(path, f"has no column {few(missing)}", f"the columns {', '.join(names)}")
+            rows = [cls._row(path, reader.line_num, r) for r in reader]
+        except csv.Error as error:
+            raise wrong_table(path, f"line {reader.line_num}: {error}", "a table with commas") from error
+        if not rows:
+            raise wrong_table(path, "lists nothing", "a row for every video, clip or image")
+        if cls.once is not None:
+            seen: set[str] = set()
+            for row in rows:
+                if (value := getattr(row, cls.once)) in seen:
+                    raise wrong_table(path, f"{cls.once} {value} stands there twice", f"every {cls.once} once")
+                seen.add(value)
+        return cls(tuple(rows))
+
+    @classmethod
+    def _row(cls, path: Path, line: int, found: dict[str, Any]) -> Any:
+        values = {}
+        for field in fields(cls.row):
+            text = found[field.name]
+            try:
+                if not isinstance(text, str) or None in found:
+                    raise ValueError("the line has another number of values than the header")
+                value = READ[str(field.type)](text)
+                if value.__class__ is int and value < cls.least[field.name]:
+                    raise ValueError(f"below {cls.least[field.name]}")
+            except (ValueError, OverflowError) as error:
+                raise wrong_table(
+                    path, f"line {line}: {field.name} is {str(text)[:80]!r} ({error})", "a value that can be"
+                ) from error
+            values[field.name] = value
+        return cls.row(**values)
+
+
+def write_table(path: Path, text: str) -> None:
+    """Write the text of a table, and the record of its digest beside it: the record first, the table says that all is there."""
+    data = text.encode()
+    write_record(path.with_suffix(".json"), {"table": path.name, "sha256": hashlib.sha256(data).hexdigest()})
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def read_table(path: Path) -> str:
+    """The text of a table. Raises Refusal when it is not what was written, as far as a record beside it tells."""
+    text = read_text(path)
+    record = path.with_suffix(".json")
+    if record.exists():
+        known = read_record(record, "the record of a table", f"remove it and {path.name}, and {REMEDY}")
+        if known.get("table") == path.name and known.get("sha256") != hashlib.sha256(read_bytes(path)).hexdigest():
+            raise Refusal(
+                f"{path}: its content is not what was written (its sha256 is not that of {record.name})",
+                expected="the index as the frames stage wrote it",
+                do=f"{REMEDY}; if you changed it yourself, remove {record}",
             )
+    return text
+
+
+def wrong_table(path: Path, found: str, expected: str) -> Refusal:
+    """The refusal for a table that cannot be read as an index."""
+    return Refusal(f"{path}: {found}", expected=expected, do=REMEDY)

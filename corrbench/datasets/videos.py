@@ -1,132 +1,54 @@
-"""Videos for pretraining: frame folders made from video files, their index, and one reader for folders and files.
-
-The index is a table ``video,frames,fps,width,height,first``; `video` is the path of a frame folder or a video file below a root.
-fps is 0 where nobody knows it (frame folders); `first` is the number of the first ``%05d.jpg``, -1 where files are named
-otherwise.
-"""
+"""Videos for pretraining: frame folders made from video files, and their index (`video_reader` reads both)."""
 
 from __future__ import annotations
 
+import csv
+import errno
+import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 import cv2
-from numpy.typing import NDArray
 
-from corrbench.datasets.index import Table
+from corrbench.datasets.frame_folders import folder_names, foreign_in, kept_note, write_note
+from corrbench.datasets.source import find, said
+from corrbench.datasets.video_reader import IMAGES, Index, Kind, Reader, Video, read_video
 from corrbench.errors import DiskFull, Refusal, few
-from corrbench.files import atomic, check_room, read_json, write_json
-from corrbench.images import write_image
+from corrbench.files import atomic, check_room
+from corrbench.images import check_ending, decode_image
+from corrbench.outputs import MANIFEST
+from corrbench.parallel import threads
 from corrbench.progress import Progress
+from corrbench.reading import is_litter, list_files, missing_numbers, read_bytes, regular, what_lies_in
 
-Frame = NDArray[Any]
-"""``[H, W, 3]`` uint8 BGR."""
-Kind = Literal["videos", "frames"]
-IMAGES = (".jpg", ".jpeg", ".png")
+__all__ = ["Index", "Reader", "Video", "build_index", "check_skipped", "write_skipped", "write_ytvos_csv"]
+
 SAMPLE = 50
 """Videos after which the size of the whole is known well enough."""
 
 
-@dataclass(frozen=True)
-class Video:
-    """One row of the index."""
-
-    video: str
-    frames: int
-    fps: float
-    width: int
-    height: int
-    first: int = 0
-
-
-class Index(Table[Video]):
-    """The videos of a data set."""
-
-    row = Video
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Frames of indexed videos, from folders of images or from video files."""
-
-    root: Path
-    index: Index
-    kind: Kind
-
-    def read(self, video: int, numbers: Sequence[int]) -> list[Frame]:
-        """Frames ``[H, W, 3]`` uint8 BGR with these numbers, counted from 0. Raises Refusal for what cannot be read."""
-        row = self.index.videos[video]
-        path = self.root / row.video
-        try:
-            if self.kind == "videos":
-                return _read_video(path, numbers)
-            # no listing where the names are known: on network file systems it costs more than the images
-            names = _listing(path) if row.first < 0 else None
-            if max(numbers) >= (row.frames if names is None else len(names)):
-                raise Refusal(
-                    f"{path}: {row.frames} frames, number {max(numbers)} is asked for",
-                    expected="the frames of the index",
-                    do="make the index again",
-                )
-            found = []
-            for number in numbers:
-                file = path / (f"{row.first + number:05d}.jpg" if names is None else names[number])
-                image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-                if image is None:
-                    raise Refusal(f"{file}: not a readable image", expected="a frame", do="extract it again")
-                found.append(image)
-            return found
-        except (OSError, cv2.error) as error:
-            raise Refusal(f"{path}: {error}", expected="readable frames", do="check the file system") from error
-
-
-@lru_cache(maxsize=4096)
-def _listing(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in IMAGES)
-
-
-def _read_video(path: Path, numbers: Sequence[int]) -> list[Frame]:
-    capture = cv2.VideoCapture(str(path))
-    try:
-        found: dict[int, Frame] = {}
-        at = 0
-        for number in sorted(set(numbers)):
-            if number != at:
-                capture.set(cv2.CAP_PROP_POS_FRAMES, number)
-            read, image = capture.read()
-            if not read:
-                raise Refusal(
-                    f"{path}: frame {number} cannot be decoded", expected="a whole video", do="index it again"
-                )
-            found[number], at = image, number + 1
-        return [found[n] for n in numbers]
-    finally:
-        capture.release()
-
-
 def _origin(path: Path, short_side: int) -> dict[str, int]:
     """What frames are extracted from: another size or file means other frames."""
-    stat = path.stat()
+    stat = regular(path).stat()
     return {"short_side": short_side, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
 def extract_video(path: Path, folder: Path, *, short_side: int) -> Video:
-    """Write every frame as ``00000.jpg``, ... (short side at most `short_side`); the folder appears when complete.
+    """Write every frame as ``00000.jpg``, ... (short side at most `short_side`); the folder appears when complete, with the
+    record of its frames.
 
     Raises Refusal when nothing can be decoded. A video that ends early keeps the frames that came.
     """
+    origin = _origin(path, short_side)
     capture = cv2.VideoCapture(str(path))
     try:
-        fps = float(capture.get(cv2.CAP_PROP_FPS) or 0)
+        fps = _fps(capture)
         with atomic(folder) as temporary:
             temporary.mkdir(parents=True)
-            count, size = 0, (0, 0)
+            size = (0, 0)
+            sizes: list[int] = []
+            crcs: list[int] = []
             while True:
                 read, image = capture.read()
                 if not read:
@@ -135,15 +57,24 @@ def extract_video(path: Path, folder: Path, *, short_side: int) -> Video:
                 if scale < 1:
                     wanted = (round(image.shape[1] * scale), round(image.shape[0] * scale))
                     image = cv2.resize(image, wanted, interpolation=cv2.INTER_AREA)
-                write_image(temporary / f"{count:05d}.jpg", image)
-                count, size = count + 1, (image.shape[1], image.shape[0])
-            if not count:
+                data = cv2.imencode(".jpg", image)[1].tobytes()
+                (temporary / f"{len(sizes):05d}.jpg").write_bytes(data)
+                size = (image.shape[1], image.shape[0])
+                sizes.append(len(data))
+                crcs.append(zlib.crc32(data))
+            if not sizes:
                 raise Refusal(f"{path}: no frame can be decoded", expected="a video", do="fetch it again")
-            note = {"frames": count, "fps": fps, "width": size[0], "height": size[1]}
-            write_json(temporary / "video.json", {"video": note, "from": _origin(path, short_side)})
+            note = {"frames": len(sizes), "fps": fps, "width": size[0], "height": size[1]}
+            write_note(temporary, note, origin, sizes, crcs)
     finally:
         capture.release()
-    return Video(folder.name, count, fps, *size)
+    return Video(folder.name, len(sizes), fps, *size)
+
+
+def _fps(capture: cv2.VideoCapture) -> float:
+    """Frames a second as the container says; 0 where it says nothing that can be."""
+    fps = float(capture.get(cv2.CAP_PROP_FPS) or 0)
+    return fps if 0 < fps < float("inf") else 0.0
 
 
 def probe_video(path: Path) -> Video:
@@ -151,10 +82,10 @@ def probe_video(path: Path) -> Video:
 
     Containers often promise a few frames more than there are: the count is that of frames that can be reached.
     """
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(str(regular(path)))
     try:
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        fps = float(capture.get(cv2.CAP_PROP_FPS) or 0)
+        fps = _fps(capture)
         read, image = capture.read()
     finally:
         capture.release()
@@ -162,7 +93,7 @@ def probe_video(path: Path) -> Video:
         raise Refusal(f"{path}: no frame can be decoded", expected="a video", do="fetch it again")
     for _ in range(max(count // 10, 5)):
         try:
-            _read_video(path, [count - 1])
+            read_video(path, [count - 1])
             break
         except Refusal:
             count = max(count - 1, 1)
@@ -171,19 +102,23 @@ def probe_video(path: Path) -> Video:
 
 def probe_folder(path: Path, fps: float) -> Video:
     """Count and size of a frame folder. Raises Refusal when it is empty or its first image cannot be read."""
-    names = _listing(path)
-    image = cv2.imread(str(path / names[0])) if names else None
-    if image is None:
-        raise Refusal(f"{path}: no readable frame", expected="images", do="extract the video again")
+    names = [p.name for p in list_files(path, IMAGES)]
+    if not names:
+        raise Refusal(f"{path}: no readable frame in {what_lies_in(path)}", expected="images", do="extract it again")
+    data = read_bytes(path / names[0])
+    check_ending(path / names[0], data)
+    image = decode_image(path / names[0], data, rotation=False)
     stem = Path(names[0]).stem
     first = int(stem) if stem.isdecimal() else -1
     counted = all(name == f"{first + i:05d}.jpg" for i, name in enumerate(names))
+    if gone := missing_numbers([Path(name).stem for name in names]):
+        print(f"look at {path}: between its frames the numbers {few(gone)} are missing", flush=True)
     return Video(path.name, len(names), fps, image.shape[1], image.shape[0], first if counted else -1)
 
 
 def build_index(
     root: Path,
-    pattern: str,
+    pattern: str | Sequence[str],
     kind: Kind,
     *,
     out: Path | None = None,
@@ -191,38 +126,89 @@ def build_index(
     fps: float = 0,
     workers: int = 1,
 ) -> tuple[Index, list[tuple[str, str]]]:
-    """Index the videos or frame folders that fit the glob `pattern` below `root`; with `out`, extract video files first.
+    """Index the videos or frame folders that fit the glob `pattern` below `root` (of several globs the first that anything
+    fits); with `out`, extract video files first.
 
     Frame folders that an earlier, interrupted call finished are kept. Returns the index and (name, reason) of what was
-    skipped. Raises Refusal when nothing fits.
+    skipped. Raises Refusal when nothing fits, and before anything is written when a folder to be replaced holds files of
+    others.
     """
-    paths = sorted(p for p in root.glob(pattern) if p.is_dir() == (kind == "frames")) if root.is_dir() else []
+    paths = [p for p in find(root, pattern) if p.is_dir() == (kind == "frames")] if root.is_dir() else []
+    paths = [p for p in paths if not (is_litter(p.name) if kind == "frames" else p.name == MANIFEST)]
     if not paths:
         if not root.is_dir():
             raise Refusal(f"{root}: no such folder", expected="the root of the videos", do="correct the data root")
         wanted = "video files" if kind == "videos" else "frame folders (the pattern names folders)"
         raise Refusal(
-            f"{root}: nothing fits {pattern}",
+            f"{root}: nothing fits {said(pattern)}; there lies {what_lies_in(root)}",
             expected=f"{wanted} below it",
             do="correct the root, or give your data set a row with `files:` as it lies",
         )
+    folders: dict[str, str] = {}
+    kept: dict[Path, Video] = {}
+    if out is not None:
+        usable = [_name(p, root) for p in paths if not _unusable_name(p, root)]
+        folders = folder_names(usable)
+        kept = _kept(paths, root, out, folders, short_side, workers)
 
     def one(path: Path) -> Video:
-        name = path.relative_to(root).as_posix()
+        if reason := _unusable_name(path, root):
+            raise Refusal(f"{path}: {reason}")
+        name = _name(path, root)
         if kind == "frames":
-            video = probe_folder(path, fps)
-        elif out is None:
-            video = probe_video(path)
-        else:
-            name = Path(name).with_suffix("").as_posix()
-            note = out / name / "video.json"
-            if note.is_file() and (made := read_json(note))["from"] == _origin(path, short_side):
-                return Video(name, **made["video"])
-            video = extract_video(path, out / name, short_side=short_side)
-        return replace(video, video=name)
+            return replace(probe_folder(path, fps), video=name)
+        if out is None:
+            return replace(probe_video(path), video=name)
+        if path in kept:
+            return kept[path]
+        return replace(extract_video(path, out / folders[name], short_side=short_side), video=folders[name])
 
     found, skipped = _each(paths, one, root, workers, out)
     return Index(tuple(sorted(found, key=lambda v: v.video))), skipped
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _unusable_name(path: Path, root: Path) -> str:
+    """Why a video of this name cannot stand in a table; empty if it can."""
+    name = _name(path, root)
+    try:
+        name.encode()
+    except UnicodeError:
+        return "its name is not UTF-8: rename it"
+    if "\r" in name:
+        return "a line end in its name: rename it"
+    return "a hidden file: rename it to use it" if path.name.startswith(".") else ""
+
+
+def _kept(
+    paths: list[Path], root: Path, out: Path, folders: dict[str, str], short_side: int, workers: int
+) -> dict[Path, Video]:
+    """The videos whose folders of frames are whole. Raises Refusal when another one holds files that are not ours."""
+    made = (out / MANIFEST).is_file()
+
+    def state(path: Path) -> Video | list[str] | None:
+        if (folder := folders.get(_name(path, root))) is None or not (out / folder).exists():
+            return None
+        try:
+            note = kept_note(out / folder, _origin(path, short_side))
+        except Refusal:  # the video is gone: it will be listed as skipped
+            return None
+        if note is not None:
+            return Video(folder, **note.video)
+        return [f"{folder}/{name}" for name in foreign_in(out / folder, made)]
+
+    with threads(workers) as pool:
+        states = dict(zip(paths, pool.map(state, paths), strict=True))
+    if foreign := [name for found in states.values() if isinstance(found, list) for name in found]:
+        raise Refusal(
+            f"{out}: holds files that corrbench did not write ({few(foreign)}) where frames are to be written",
+            expected="folders of frames of an earlier run and nothing else",
+            do="name another folder, or move these files elsewhere",
+        )
+    return {path: found for path, found in states.items() if isinstance(found, Video)}
 
 
 def check_skipped(index: Index, skipped: list[tuple[str, str]], *, most: float) -> None:
@@ -247,13 +233,18 @@ def _each(
         except DiskFull:
             raise
         except Refusal as refusal:
-            return path.relative_to(root).as_posix(), str(refusal).splitlines()[0].partition(": ")[2]
+            reason = str(refusal).splitlines()[0].partition(": ")[2]
         except cv2.error as error:
-            return path.relative_to(root).as_posix(), " ".join(str(error).split())
+            reason = " ".join(str(error).split())
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            reason = "its name is too long for a folder of frames: rename it"
+        return _name(path, root).encode("utf-8", "backslashreplace").decode(), reason
 
     cv2.setNumThreads(1)
     # threads: decoding and encoding leave the interpreter alone
-    with ThreadPoolExecutor(workers) as pool, Progress("frames", len(paths), unit="video") as bar:
+    with threads(workers) as pool, Progress("frames", len(paths), unit="video") as bar:
         try:
             for result in pool.map(safe, paths):
                 if isinstance(result, Video):
@@ -263,8 +254,8 @@ def _each(
                 bar.advance(note=f"{len(skipped)} skipped" if skipped else "")
                 if out is not None and len(found) == SAMPLE:
                     _check_room(out, found, len(paths))
-        except DiskFull:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except Exception:
+            pool.shutdown(cancel_futures=True)  # those at work remove what they had begun
             raise
     return found, skipped
 
@@ -282,8 +273,14 @@ def _check_room(out: Path, found: list[Video], videos: int) -> None:
     )
 
 
+def write_skipped(skipped: list[tuple[str, str]], path: Path) -> None:
+    """``video,reason`` of what could not be read."""
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("video", "reason"), *skipped])
+
+
 def write_ytvos_csv(index: Index, path: Path) -> None:
     """``folder,first_frame,count`` without a header, as SFC's, MAST's and LIIR's ``ytvos.csv`` (pretraining.md 1.3)."""
-    with atomic(path) as temporary:
-        lines = [f"{Path(v.video).name},{v.first},{v.frames}" for v in index.videos]
-        temporary.write_text("\n".join(lines) + "\n")
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        rows = [(Path(v.video).name, v.first, v.frames) for v in index.videos]
+        csv.writer(file, lineterminator="\n").writerows(rows)

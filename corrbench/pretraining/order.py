@@ -13,14 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from corrbench.errors import Refusal
+from corrbench.errors import DiskFull, Refusal
 
 Samples = NDArray[np.int64]
 """``[n, k]``: video, then whatever the method needs (frame numbers)."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """What asks a run to save and stop."""
 TRIES = 5
-"""Other samples tried in place of one that cannot be read."""
+"""Samples tried before a batch is given up."""
+REPLACED = 0.005
+"""Largest share of the samples of a run that may be replaced because they cannot be read."""
+SHOWN = 10
+"""Files that a refusal names."""
 
 
 class DataIndex(Protocol):
@@ -100,25 +104,73 @@ class Order:
         return [(epoch, first + rank * count + i) for i in range(count)]
 
 
-class StepData(Dataset[dict[str, Tensor]]):
+class StepData(Dataset[dict[str, Any]]):
     """Samples by (epoch, position); the random numbers of a sample depend on nothing else."""
 
     def __init__(self, order: Order, reader: DataReader) -> None:
         self.order, self.reader = order, reader
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        """The sample, or another one in place of one that cannot be read: `replaced` counts how many were tried in vain.
+
+        Raises Refusal when five in a row cannot be read.
+        """
+        sample, refused = self._load(key)
+        if sample is None:
+            raise Refusal(f"{TRIES} samples in a row cannot be read; the last: {refused[-1]}", do="check the data set")
+        return sample
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+        """The samples of a batch, each with the messages `refused` of those that could not be read.
+
+        A refusal comes back as text: an exception of a worker process arrives as the text of a traceback.
+        """
+        found = []
+        for key in keys:
+            sample, refused = self._load(key)
+            found.append({**(sample or {}), "refused": refused})
+        return found
+
+    def _load(self, key: tuple[int, int]) -> tuple[dict[str, Tensor] | None, list[str]]:
         epoch, position = key
         rng = stream(LOAD, self.order.seed, epoch, position)
         samples = self.order.samples(epoch)
-        refused: Refusal | None = None
+        refused: list[str] = []
         for replaced in range(TRIES):
             sample = samples[position if not replaced else int(rng.integers(len(samples)))]
             try:
                 loaded = self.order.source.load(self.reader, sample, rng)
-                return {**loaded, "replaced": torch.tensor(replaced)}
-            except Refusal as refusal:  # one bad file must not end a run of days; the log counts them
-                refused = refusal
-        raise Refusal(f"{TRIES} samples in a row cannot be read; the last: {refused}", do="check the data set")
+                return {**loaded, "replaced": torch.tensor(replaced)}, refused
+            except DiskFull:
+                raise
+            except Refusal as refusal:  # one bad file must not end a run of days; `Budget` counts them
+                refused.append(str(refusal))
+        return None, refused
+
+
+class Budget:
+    """How many samples of a run may be replaced because they cannot be read: a share of all of one process, rounded down."""
+
+    def __init__(self, samples: int, used: int = 0) -> None:
+        self.samples, self.used = samples, used
+        self.most = int(REPLACED * samples)
+        self.seen: dict[str, None] = {}
+
+    def spend(self, refused: Sequence[Sequence[str]]) -> None:
+        """Count the samples of a batch, each with the messages of what could not be read in its place.
+
+        Raises Refusal that names the files when they are too many.
+        """
+        self.used += sum(bool(messages) for messages in refused)
+        for messages in refused:
+            self.seen |= dict.fromkeys(message.splitlines()[0] for message in messages)
+        if self.used > self.most or any(len(messages) == TRIES for messages in refused):
+            raise Refusal(
+                f"{self.used} of the {self.samples} samples of this run cannot be read:\n    "
+                + "\n    ".join([*list(self.seen)[:SHOWN], *(["..."] if len(self.seen) > SHOWN else [])]),
+                expected=f"at most {self.most} ({REPLACED:.1%}) that are replaced by other samples",
+                do="put these files back, or run the frames stage again (for files of your own it makes the index anew)",
+            )
 
 
 class Steps:
@@ -134,18 +186,60 @@ class Steps:
     def __len__(self) -> int:
         return self.end - self.first
 
+    @property
+    def samples(self) -> int:
+        """Samples of this process in the whole run, from its first step."""
+        epochs, rest = divmod(self.end, self.order.steps)
+        share = [len(self.order.positions(step, self.rank, self.world)) for step in (0, self.order.steps - 1)]
+        return epochs * (share[0] * (self.order.steps - 1) + share[1]) + rest * share[0]
 
-def loader(data: StepData, steps: Steps, workers: int, *, pin: bool) -> DataLoader[dict[str, Tensor]]:
-    """One loader for the whole run: its workers never restart between epochs."""
+
+class Batches:
+    """Batches of a run, in order; the budget of what cannot be read is counted here, in the process that trains."""
+
+    def __init__(self, loader: DataLoader[dict[str, Any]], budget: Budget) -> None:
+        self.loader, self.budget = loader, budget
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return self._counted(iter(self.loader))  # the workers start now, with the caller's signal handlers
+
+    def _counted(self, arriving: Iterator[dict[str, Any]]) -> Iterator[dict[str, Tensor]]:
+        while True:
+            try:
+                batch = next(arriving)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader worker (pid" in str(error):
+                    raise Refusal(
+                        f"a process that loads data died ({' '.join(str(error).split())[:200]})",
+                        expected="processes that live until the run ends",
+                        do="use fewer --workers, or a machine or a job with more memory",
+                    ) from error
+                raise
+            self.budget.spend(batch.pop("refused"))
+            yield batch
+
+
+def loader(data: StepData, steps: Steps, workers: int, *, pin: bool, used: int = 0) -> Batches:
+    """One loader for the whole run: its workers never restart between epochs. `used`: samples that were replaced before."""
     more: dict[str, Any] = {"multiprocessing_context": "forkserver", "prefetch_factor": 4} if workers else {}
-    return DataLoader(
-        data, batch_sampler=steps, num_workers=workers, pin_memory=pin, collate_fn=collate, worker_init_fn=_one_thread, **more
+    batches: DataLoader[dict[str, Any]] = DataLoader(
+        data, batch_sampler=steps, num_workers=workers, pin_memory=pin, collate_fn=collate_counted,
+        worker_init_fn=_one_thread, **more,
     )  # fmt: skip
+    return Batches(batches, Budget(steps.samples, used))
 
 
 def collate(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Samples as a batch."""
     return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+
+def collate_counted(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The samples of `StepData.__getitems__` as a batch, with their messages as lists under `refused`."""
+    refused = [item.pop("refused") for item in items]
+    return {**(collate(items) if all(items) else {}), "refused": refused}
 
 
 def _one_thread(worker: int) -> None:

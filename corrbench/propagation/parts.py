@@ -8,6 +8,7 @@ from typing import Any
 
 from corrbench.errors import Refusal
 from corrbench.files import file_hash
+from corrbench.propagation.scoremaps import ScoreReader
 
 
 def part_numbers(text: str) -> tuple[int, int]:
@@ -37,6 +38,8 @@ def unfit(summary: Mapping[str, Any], wanted: Mapping[str, Any], labels: Path) -
         try:
             if file_hash(labels / f"{name}.npz") != summary["sequences"][name]["sha256"]:
                 return f"{name}.npz was replaced or damaged since"
+            if ScoreReader(labels / f"{name}.npz").record.get("key") != summary["key"]:
+                return f"{name}.npz was replaced by another run"
         except Refusal as refusal:
             return str(refusal)
     return ""

@@ -20,8 +20,7 @@ from corrbench.errors import Refusal, few
 from corrbench.pretraining.recipe import Recipe, pretrain_code
 from corrbench.provenance import code_version
 from corrbench.report.masks import altered_masks
-from corrbench.report.records import content, read_intact, table_of_page, weights_meta
-from corrbench.report.targets import target_files
+from corrbench.report.records import content, read_intact, weights_meta
 from corrbench.report.training import data_fingerprint, head_of
 from corrbench.workflow import Notes
 
@@ -31,8 +30,9 @@ KINDS: tuple[Kind, ...] = ("inputs", "annotations")
 class Audit:
     """One look at a results folder. `found` has the reasons by path, once `run` has been called."""
 
-    def __init__(self, config: Config, notes: Notes | None = None) -> None:
-        self.config = config
+    def __init__(self, config: Config, notes: Notes | None = None, *, thorough: bool = False) -> None:
+        """`thorough`: hash weights files, too; else only what they say of themselves is compared."""
+        self.config, self.thorough = config, thorough
         self.notes = notes or Notes(config.results / ".versions")
         self.found: dict[Path, str] = {}
         self._records: dict[Path, dict[str, Any] | None] = {}
@@ -77,7 +77,9 @@ class Audit:
     def _made_data(self, name: str, wanted: Mapping[str, Any]) -> None:
         path = self.config.results / "data" / f"{name}.settings.json"
         made = self.record(path)
-        if made is not None:
+        if made is not None and not path.with_name(name).is_dir():
+            self.found[path] = f"the folder {path.with_name(name)} is gone"
+        elif made is not None:
             self._note(path, {"settings of the data": (made.get("settings"), wanted["settings"]),
                               "code of the generator": (made.get("code"), wanted["code"])})  # fmt: skip
 
@@ -143,16 +145,16 @@ class Audit:
         if path is not None and (
             now := self.notes.sha256(path)
         ):  # one that was removed to save space contradicts nothing
-            source = _mapping(report.get("source"))
+            source = mapping(report.get("source"))
             if source.get("sha256") != now:
                 checks[f"converted from another file than {path}"] = (None, now)
         file = folder / "weights.pt"
         if file.exists():
             try:
-                checks["weights.pt is not the file that it names"] = (
-                    weights_meta(file).get("sha256"),
-                    report.get("sha256"),
-                )
+                pair = (weights_meta(file).get("sha256"), report.get("sha256"))
+                if self.thorough and "weights_file_sha256" in report:
+                    pair = (self.notes.sha256(file), report["weights_file_sha256"])
+                checks["weights.pt is not the file that it names"] = pair
             except Refusal as refusal:
                 self.found[folder / "report.json"] = _short(refusal, file)
         self._note(folder / "report.json", checks)
@@ -187,7 +189,7 @@ class Audit:
             summary = self.record(path)
             if summary is None:
                 continue
-            record = _mapping(summary.get("record"))
+            record = mapping(summary.get("record"))
             stage = stage_of(entry)
             checks = {
                 "entry": (summary.get("entry"), entry.id),
@@ -237,7 +239,7 @@ class Audit:
         scores = self.record(path) if entry.benchmark["scoring"] != "server" else None
         if scores is None:
             return
-        made = _mapping(scores.get("record"))
+        made = mapping(scores.get("record"))
         program = "evaluate" if entry.probe is None else "evaluate_boxes"
         checks = {
             "code of the metric": (made.get("code"), code_version(f"scripts/{program}.py")),
@@ -253,7 +255,7 @@ class Audit:
             if summary is not None:
                 checks |= _named("scores of other boxes", made.get("tracking"), summary.get("key"))
         else:
-            masks = _mapping(made.get("masks"))
+            masks = mapping(made.get("masks"))
             checks |= self._mask_checks(entry, masks)
             record = self.record(self._folder(entry) / "masks" / "record.json")
             if record is not None:
@@ -261,36 +263,6 @@ class Audit:
                     "scores of other masks", content(_shared(masks, record)), content(_shared(record, masks))
                 )
         self._note(path, checks)
-
-    def shown(self) -> dict[Path, str]:
-        """Look at what shows results, too: the table, the plots and the page."""
-        self.run()
-        config, results = self.config, self.config.results
-        made = self.record(results / "provenance.json")
-        if made is None:
-            if results / "provenance.json" in self.found:
-                self.found[results / "table.csv"] = f"provenance.json {self.found.pop(results / 'provenance.json')}"
-            return self.found
-        rows = {
-            (row.get("benchmark"), row.get("entry")): row.get("records")
-            for row in map(_mapping, made.get("rows") or [])
-        }
-        asked = {(config.benchmark_label(e.benchmark), e.id): self.row_records(e) for e in config.entries}
-        said = []
-        if list(rows) != list(asked):
-            said.append("rows of other entries")
-        elif other := [entry for (_, entry), records in asked.items()
-                       if None not in records.values() and rows[_, entry] != records]:  # fmt: skip
-            said.append(f"rows of other results: {few(other)}")
-        table = {"code of the table changed": ("code", code_version("scripts/table.py")),
-                 "other published numbers": ("targets", targets_version(config, self.notes)),
-                 "table.csv is not what was written": ("csv", self.notes.sha256(results / "table.csv")),
-                 "table.md is not what was written": ("markdown", self.notes.sha256(results / "table.md"))}  # fmt: skip
-        said += [why for why, (key, now) in table.items() if now and _mapping(made.get("made")).get(key) != now]
-        if said:
-            self.found[results / "table.csv"] = ", ".join(said)
-        self._pictures()
-        return self.found
 
     def row_records(self, entry: Entry) -> dict[str, str | None]:
         """Digests of the records that a row of the table is made of; None for one that is missing."""
@@ -302,28 +274,10 @@ class Audit:
         found = {name: self.record(path) for name, path in paths.items()}
         return {name: None if record is None else content(record) for name, record in found.items()}
 
-    def _pictures(self) -> None:
-        """The page and the plots name the table that they show."""
-        results = self.config.results
-        table = self.notes.sha256(results / "table.csv")
-        page = results / "report.html"
-        if page.is_file() and table_of_page(page) != table:
-            self.found[page] = "shows another table"
-        for name in {e.benchmark["name"] for e in self.config.entries if e.benchmark["scoring"] != "server"}:
-            path = results / "plots" / name / "record.json"
-            made = self.record(path)
-            if made is not None and made.get("table") != table:
-                self.found[path] = "shows another table"
-
 
 def audit(config: Config, notes: Notes | None = None) -> dict[Path, str]:
     """Every file that a table would be made of and that does not belong to the config, data, weights and code of now: why, by path."""
-    return Audit(config, notes).run()
-
-
-def targets_version(config: Config, notes: Notes) -> str:
-    """Content version of all published numbers."""
-    return notes.version({f"{i}/{path.name}": path for i, path in enumerate(target_files(config))})
+    return Audit(config, notes, thorough=True).run()
 
 
 def stage_of(entry: Entry) -> str:
@@ -338,7 +292,7 @@ def settings_of(entry: Entry) -> dict[str, Any]:
     return entry.propagate_settings() if entry.segmenter is None else entry.segmenter.settings()
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping(value: Any) -> Mapping[str, Any]:
     """A part of a record that ought to be a mapping; an empty one in place of anything else."""
     return value if isinstance(value, Mapping) else {}
 

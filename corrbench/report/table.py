@@ -132,9 +132,7 @@ def check_rows(config: Config, table: pd.DataFrame, path: Path) -> None:
 
 def to_csv(table: pd.DataFrame) -> str:
     """CSV with two decimals. A text that a spreadsheet would take for a formula gets an apostrophe; `read_table` takes it away."""
-    safe = table.copy()
-    for name in _TEXT:
-        safe[name] = [f"'{v}" if isinstance(v, str) and v.startswith(_FORMULA) else v for v in table[name]]
+    safe = table.map(lambda v: f"'{v}" if isinstance(v, str) and v.startswith(_FORMULA) else v)
     return safe.to_csv(index=False, float_format="%.2f", lineterminator="\n")
 
 

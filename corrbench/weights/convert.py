@@ -17,7 +17,7 @@ from corrbench.weights.opening import read_checkpoint
 from corrbench.weights.trained import check_trained
 from corrbench.weights.unwrap import FIRST, Candidate, candidates
 
-CONVERTER_VERSION = 2
+CONVERTER_VERSION = 1
 
 
 def choose(found: Sequence[Candidate], **wanted: Any) -> tuple[Fit, list[str]]:

@@ -25,7 +25,8 @@ _PLAIN_TO_TORCH = re.compile(
     r"torch\.\w+$|torch\.(_utils|storage|_tensor)\.|torch\.nn\.parameter\.|torch\.serialization\._get_layout$"
     r"|collections\.(OrderedDict|Counter)$|_codecs\.encode$|builtins\.(set|bytearray|complex)$"
 )
-_AS_PYTHON_3 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+_AS_PYTHON_3 = {"__builtin__": "builtins", "copy_reg": "copyreg", "commands": "subprocess"}
+"""Modules whose names pickle writes as Python 2 had them."""
 
 
 def _plain_dict(*arguments: Any) -> dict[Any, Any]:
@@ -52,6 +53,16 @@ def allowed() -> list[Any]:
     return names
 
 
+def refuse_dangerous(path: Path) -> None:
+    """Raise Refusal for a file that names what no checkpoint needs: commands, code, files."""
+    if dangerous := sorted({name for name in _names_in(path) if _DANGEROUS.match(name)}):
+        raise Refusal(
+            f"{path}: would run {few(dangerous, 3)} when it is opened, which no checkpoint needs",
+            expected="tensors and plain data",
+            do="do not open it, and do not trust its origin",
+        )
+
+
 def unreadable(path: Path, error: Exception, *, trust_pickle: bool) -> Refusal:
     """Why torch did not open a file of its own format."""
     said = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
@@ -62,13 +73,8 @@ def unreadable(path: Path, error: Exception, *, trust_pickle: bool) -> Refusal:
             expected="a checkpoint whose code can be imported here" if missing else "a whole checkpoint",
             do=_export(path) if missing else "the file is damaged or no checkpoint: download or copy it again",
         )
+    refuse_dangerous(path)
     foreign = sorted(set(_names_in(path)))
-    if dangerous := [name for name in foreign if _DANGEROUS.match(name)]:
-        return Refusal(
-            f"{path}: would run {few(dangerous, 3)} when it is opened, which no checkpoint needs",
-            expected="tensors and plain data",
-            do="do not open it, and do not trust its origin",
-        )
     if not foreign and not said.startswith("Weights only load failed"):
         return Refusal(
             f"{path}: not a readable checkpoint ({type(error).__name__}: {said[:200]})",

@@ -19,7 +19,7 @@ import torch
 from corrbench.errors import Refusal, few, of_system
 from corrbench.reading import is_litter, regular
 from corrbench.tensors import check_archive
-from corrbench.weights.objects import allowed, unreadable
+from corrbench.weights.objects import allowed, refuse_dangerous, unreadable
 
 _HEAD = 4096
 """Bytes by which a file is known."""
@@ -64,6 +64,7 @@ def read_checkpoint(path: Path, *, trust_pickle: bool = False) -> Any:
     elif not head.startswith(b"\x80"):
         raise _foreign(path, head)
     elif not _is_stream(path):
+        refuse_dangerous(path)
         raise Refusal(
             f"{path}: a plain pickle that torch.save did not write",
             expected="a file of torch.save, or safetensors",

@@ -80,3 +80,61 @@ def test_a_static_mask_of_ids_is_refused(tmp_path):
             with pytest.raises(Refusal, match="no grey value above 1, which is background"):
                 reader(root, STATIC).read(0, 0)
     assert np.array(reader(root, STATIC).read(0, 0)[1]).max() == 255
+
+
+def test_an_id_of_16_bits_is_refused(root):
+    found = reader(root)
+    mask = sorted(clip(root).iterdir())[0]
+    Image.fromarray(np.full((48, 64), 256, np.uint16)).save(mask)
+    with pytest.raises(Refusal, match=r"00000.png: object id 256"):
+        found.read(0, 0)
+
+
+def test_a_static_mask_of_16_bits_is_refused(tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    Image.new("RGB", (32, 24)).save(root / "a.jpg")
+    Image.fromarray(np.full((24, 32), 65535, np.uint16)).save(root / "a.png")
+    with pytest.raises(Refusal, match=r"a.png: a grey value of 65535"):
+        reader(root, STATIC).read(0, 0)
+
+
+@pytest.mark.parametrize("file", ["JPEGImages", "Annotations"])
+def test_a_cut_file_of_a_clip_is_refused(root, file):
+    found = reader(root)
+    path = sorted(clip(root, file).iterdir())[1]
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(Refusal, match=rf"{path.name}: (a damaged|unreadable)"):
+        found.read(0, 1)
+
+
+def test_frames_count_by_number_and_litter_does_not(root):
+    images, masks = clip(root, "JPEGImages"), clip(root)
+    for folder, suffix in ((images, ".jpg"), (masks, ".png")):
+        for i, number in reversed(list(enumerate((9, 10, 100, 101)))):
+            (folder / f"{i:05d}{suffix}").rename(folder / f"{number}{suffix}")
+        (folder / f"._9{suffix}").write_bytes(b"litter")
+        (folder.parent / ".DS_Store").write_bytes(b"litter")
+    found = reader(root)
+    assert len(found.index.videos) == 2
+    with Image.open(masks / "100.png") as third:
+        np.testing.assert_array_equal(np.array(found.read(0, 2)[1]), np.array(third))
+
+
+def test_lists_are_read_as_text(root):
+    names = sorted(p.name for p in (root / "JPEGImages/480p").iterdir())
+    part = {**CLIPS[0], "list": "list.txt"}
+    (root / "list.txt").write_bytes(b"\xef\xbb\xbf" + names[0].encode() + b"\r\n")
+    assert len(reader(root, [part]).index.videos) == 1
+    (root / "list.txt").write_text(f"{names[0]}\nabsent\n")
+    with pytest.raises(Refusal, match=r"1 of 2 clips of list.txt are missing: absent"):
+        reader(root, [part])
+    (root / "list.txt").write_text(names[0], encoding="utf-16")
+    with pytest.raises(Refusal, match="encoded as UTF-16"):
+        reader(root, [part])
+
+
+def test_a_link_replaces_no_folder_of_others(root):
+    (root.parent / "out/own").mkdir(parents=True)
+    with pytest.raises(Refusal, match="own: no link"):
+        reader(root)

@@ -98,6 +98,44 @@ def test_nothing_usable_is_refused(root):
         build_track_index(root)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "1e308"])
+def test_boxes_that_are_no_numbers_are_refused(root, value):
+    path = root / "train/GOT-10k_Train_000002/groundtruth.txt"
+    lines = path.read_text().splitlines()
+    lines[2] = f"{value},1,30,30"
+    path.write_text("\n".join(lines))
+    with pytest.raises(Refusal, match=r"000002: line 3 of groundtruth.txt or cover.label is not finite"):
+        build_track_index(root)
+
+
+def test_litter_and_encodings_of_lists(root):
+    before = build_track_index(root).fingerprint
+    folder, listing = root / "train/GOT-10k_Train_000001", root / "train/list.txt"
+    (folder / "._00000001.jpg").write_bytes(b"litter")
+    (folder / "cover.label").write_bytes(b"\xef\xbb\xbf" + (folder / "cover.label").read_bytes())
+    listing.write_bytes(b"\xef\xbb\xbf" + listing.read_bytes().replace(b"\n", b"\r\n"))
+    assert build_track_index(root).fingerprint == before
+    for text, words in (("../up\n", "lists '../up'"), ("a\na\n", "'a' twice"), ("", "nothing")):
+        listing.write_text(text)
+        with pytest.raises(Refusal, match=words):
+            build_track_index(root)
+    listing.write_text("a", encoding="utf-16")
+    with pytest.raises(Refusal, match="UTF-16"):
+        build_track_index(root)
+
+
+def test_frames_of_other_names_and_cut_ones_are_refused(root):
+    folder = root / "train/GOT-10k_Train_000003"
+    data = (folder / "00000004.jpg").read_bytes()
+    (folder / "00000004.jpg").write_bytes(data[:-50])
+    with pytest.raises(Refusal, match="00000004.jpg: a damaged or cut JPEG"):
+        TrackReader(root, build_track_index(root)).read(2, 3)
+    for path in folder.glob("*.jpg"):
+        path.rename(path.with_suffix(".JPG"))
+    with pytest.raises(Refusal, match="000003: .*expected are 00000001.jpg"):
+        build_track_index(root)
+
+
 @pytest.mark.realdata
 def test_real_tracks_as_the_toolkit_reads_them():
     import warnings

@@ -11,14 +11,10 @@ import pytest
 import torch
 import warm
 from conftest import ROOT
-from runs import RECIPES, command, make_frames, pretrain, same_state
+from runs import RECIPES, command, make_frames, pretrain, run_here, same_state
 
-from corrbench.datasets.videos import Index, Reader
 from corrbench.errors import Refusal
-from corrbench.pretraining.loop import Pace, Run
-from corrbench.pretraining.processes import Processes
-from corrbench.pretraining.recipe import Recipe
-from corrbench.rows import Rows
+from corrbench.pretraining.loop import Pace
 from corrbench.weights.convert import convert
 
 KILLS = int(os.environ.get("CORRBENCH_KILLS", "1"))
@@ -36,17 +32,6 @@ METHODS = {
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory):
     return make_frames(tmp_path_factory.mktemp("videos"))
-
-
-def run_here(recipe, frames, out, *, world=1, **changes):
-    rows = Rows([ROOT / "config", ROOT / "tests/data/rows"], "recipes", "recipe")
-    settings = {**Recipe.from_row(rows.get(f"tiny-{recipe}", "test"), "smoke").settings(), **changes}
-    out.mkdir(parents=True, exist_ok=True)
-    reader = Reader(frames, Index.read(frames / "index.csv"), "frames")
-    made = Recipe.from_settings(settings)
-    run = Run(made, 0, reader, out, Processes(0, world, torch.device("cpu")), identity={"recipe": made.settings()})
-    run.start(None)
-    return run
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from corrbench.datasets.videos import Index
-from corrbench.errors import Refusal
+from corrbench.errors import Refusal, explain
 from corrbench.pretraining.crw import Options
-from corrbench.pretraining.order import Order
+from corrbench.pretraining.order import TRIES, Budget, Order, StepData, Steps, loader
 from corrbench.pretraining.recipe import TIERS, Recipe, options_of
 from corrbench.pretraining.schedule import factor, total_steps
 from corrbench.provenance import ROOT
@@ -125,3 +126,59 @@ def test_a_misspelt_tier_key_is_refused():
 def test_what_a_recipe_cannot_mean(change, message):
     with pytest.raises(Refusal, match=message):
         Recipe.from_row({**RECIPES.get("crw", "test"), **change}, "paper")
+
+
+class Damaged:
+    """Samples of which every `rate`-th cannot be read; 1: none can."""
+
+    def __init__(self, count, rate):
+        self.count, self.rate = count, rate
+
+    def epoch(self, index, rng):
+        return np.arange(self.count)[:, None]
+
+    def load(self, reader, sample, rng):
+        if int(sample[0]) % self.rate == 0:
+            raise Refusal(f"video/{int(sample[0]):05d}.jpg: cut", expected="a frame", do="extract it again")
+        return {"x": torch.tensor([int(sample[0])])}
+
+
+class NoReader:
+    index = Index(())
+
+
+def batches(count, rate, *, steps, workers=0, used=0):
+    order = Order(Damaged(count, rate), NoReader.index, 0, 4, drop_last=True)
+    order.epochs = 100
+    return loader(StepData(order, NoReader()), Steps(order, 0, steps, 0, 1), workers, pin=False, used=used)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_small_run_stops_at_the_first_sample_that_cannot_be_read(workers):
+    with pytest.raises(Refusal) as refusal:
+        list(batches(40, 7, steps=10, workers=workers))
+    text = str(refusal.value)
+    assert "video/00000.jpg: cut" in text and "Traceback" not in text and "at most 0 (0.5%)" in text
+    assert explain(refusal.value) is refusal.value
+
+
+def test_a_long_run_replaces_within_its_budget():
+    seen = list(batches(1000, 1000, steps=250))  # one of a thousand; five may be replaced
+    assert len(seen) == 250 and sum(int((b["replaced"] > 0).sum()) for b in seen) == 1
+    assert all(set(b) == {"x", "replaced"} for b in seen)
+    with pytest.raises(Refusal, match=r"6 of the 1000 samples of this run[\s\S]*video/00000.jpg"):
+        list(batches(1000, 1000, steps=250, used=5))
+    with pytest.raises(Refusal, match=r"6 of the 1000 samples[\s\S]*at most 5"):
+        list(batches(1000, 100, steps=250))
+
+
+def test_a_budget_is_a_share_of_one_process():
+    order = Order(Damaged(22, 5), NoReader.index, 0, 4, drop_last=False, world=2)
+    assert Steps(order, 0, 9, 1, 2).samples == sum(len(order.positions(s, 1, 2)) for s in range(9))
+    budget = Budget(400)
+    budget.spend([["a: cut"], []])
+    budget.spend([["b: cut"], []])
+    with pytest.raises(Refusal, match=r"3 of the 400 samples.*\n    a: cut\n    b: cut\n    c: gone"):
+        budget.spend([["c: gone\n  expected: x"]])
+    with pytest.raises(Refusal, match="1 of the 100000 samples"):
+        Budget(100000).spend([["a: cut"] * TRIES])

@@ -1,5 +1,7 @@
 """Table, plots, overlays and paper tables from made-up results."""
 
+import csv
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,11 +9,21 @@ from conftest import ROOT
 
 from corrbench.config import Config
 from corrbench.datasets.palette import save_mask
+from corrbench.errors import Refusal
+from corrbench.files import file_hash, write_record
 from corrbench.report.leaderboard import page
 from corrbench.report.overlays import WIDTH, overlay, sheet
 from corrbench.report.paper import paper_markdown, paper_tables
 from corrbench.report.plots import heat_map, leaderboard, quality_against_cost, save, sequence_frame
-from corrbench.report.table import COLUMNS, markdown_table, to_csv, to_markdown
+from corrbench.report.table import (
+    COLUMNS,
+    check_rows,
+    markdown_table,
+    read_checked_table,
+    read_table,
+    to_csv,
+    to_markdown,
+)
 
 
 @pytest.fixture
@@ -77,6 +89,68 @@ def test_csv_has_the_stated_columns_and_two_decimals(table):
     lines = to_csv(table).splitlines()
     assert lines[0] == ",".join(COLUMNS)
     assert ",67.50," in lines[1]
+
+
+@pytest.mark.parametrize(
+    "title", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "'quoted'", "a|b", 'a,"b"', "a\nb", "NA", "1e5", "null"]
+)
+def test_titles_come_back_and_no_spreadsheet_runs_them(config, table, tmp_path, title):
+    table["method"] = title
+    (tmp_path / "table.csv").write_text(to_csv(table))
+    with (tmp_path / "table.csv").open(newline="") as file:
+        cells = [row["method"] for row in csv.DictReader(file)]
+    assert not cells[0].startswith(("=", "+", "-", "@", "\t", "\r"))
+    back = read_table(tmp_path / "table.csv")
+    assert list(back["method"]) == [title] * 3 and back["delta"].iloc[2] == pytest.approx(-6.7)
+    table["entry"] = title
+    rows = [line for line in to_markdown(table).splitlines() if line.startswith("|")]
+    assert len(rows) == 7 and len({line.replace("\\|", "").count("|") for line in rows}) == 1
+
+
+@pytest.fixture
+def written(table, tmp_path):
+    """A table as the program leaves it."""
+    for name, text in (("table.csv", to_csv(table)), ("table.md", to_markdown(table))):
+        (tmp_path / name).write_text(text)
+    made = {"csv": file_hash(tmp_path / "table.csv"), "markdown": file_hash(tmp_path / "table.md")}
+    write_record(tmp_path / "provenance.json", {"rows": [], "made": made})
+    return tmp_path / "table.csv"
+
+
+def test_a_table_is_what_was_written(config, table, written):
+    found, sha256 = read_checked_table(written)
+    check_rows(config, found, written)
+    assert list(found["entry"]) == list(table["entry"]) and sha256 == file_hash(written)
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.md"])
+def test_an_edited_table_is_refused(written, name):
+    path = written.with_name(name)
+    path.write_text(path.read_text().replace("67.50", "99.50"))
+    with pytest.raises(Refusal, match=rf"{name}: not the file(.|\n)*--forcerun"):
+        read_checked_table(written)
+
+
+def test_a_table_that_nothing_vouches_for_is_refused(written):
+    written.with_name("provenance.json").unlink()
+    with pytest.raises(Refusal, match=r"provenance.json: no such file"):
+        read_checked_table(written)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a,b\n1,2\n", '"', "\0", ",".join(COLUMNS) + "\n" + ",".join("x" * len(COLUMNS)) + "\n"]
+)
+def test_files_that_are_no_table_are_refused(written, text):
+    written.write_text(text)
+    with pytest.raises(Refusal, match=r"table.csv: "):
+        read_checked_table(written)
+
+
+def test_a_table_of_other_entries_is_refused(config, table, written):
+    with pytest.raises(
+        Refusal, match=r"rows of other entries than the config's \(davis2017-val crw-r18.released.crw\)"
+    ):
+        check_rows(config, table.iloc[1:], written)
 
 
 def test_markdown_cells():

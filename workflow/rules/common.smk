@@ -2,22 +2,20 @@
 
 import os
 import re
-import sys
-
-from snakemake.exceptions import WorkflowError
 
 from snakemake.logging import logger
 
 from corrbench.cluster import remember_min_job_age
 from corrbench.config import Config
-from corrbench.controller import watch
+from corrbench.controller import stop, watch
 from corrbench.datasets.opening import data_files, is_tracking
 from corrbench.entries import WeightsId
 from corrbench.errors import Refusal
 from corrbench.files import canonical_json, digest
+from corrbench.outputs import MANIFEST
 from corrbench.provenance import code_version
 from corrbench.pretraining.recipe import pretrain_code
-from corrbench.report.audit import Audit
+from corrbench.report.shown import audit_shown
 from corrbench.report.targets import target_files
 from corrbench.tracking.protocol import Probe
 from corrbench.workflow import Notes, gpu_count
@@ -27,15 +25,13 @@ try:
     CONFIG = Config.of_files(workflow.configfiles, workflow.config_settings.config)
     CONFIG.check_data()
 except Refusal as refusal:
-    print(f"refused: {refusal}", file=sys.stderr)
-    sys.exit(1)  # an exception would be shown with its traceback
+    stop(refusal)
 
 if workflow.is_main_process and (missing := CONFIG.files_to_place()):
     paths = "".join(f"\n  {path}" for path in missing)
     logger.warning(
         f"Place by hand first, no program can fetch them (the method's row says where they are):{paths}"
     )
-
 
 
 def notes():
@@ -52,7 +48,7 @@ FILES = [name for name in CONFIG.values["files"] if name not in GONE]
 def stale():
     """What lies in the results folder and does not belong there."""
     try:
-        found = Audit(CONFIG, notes()).shown()
+        found = audit_shown(CONFIG, notes())
         for path, why in found.items():
             if path.name == "report.json" and path.parent.name in GONE:
                 raise Refusal(
@@ -62,7 +58,7 @@ def stale():
                 )
         return found
     except Refusal as refusal:
-        raise WorkflowError(f"refused: {refusal}") from None
+        stop(refusal)
 
 
 if workflow.is_main_process:
@@ -164,10 +160,17 @@ def checkpoint_file(wildcards):
     return str(CONFIG.checkpoint_path(WeightsId(wildcards.method, wildcards.source)))
 
 
+def readable(path):
+    """A file of the user's as an input, if Snakemake can read its name: braces are wildcards to it."""
+    return [] if set("{}") & set(str(path)) else [str(path)]
+
+
 def checkpoint_input(wildcards):
     # your own files count by content (checkpoint_version): a touch or a copy makes nothing stale
     path = checkpoint_file(wildcards)
-    return ancient(path) if wildcards.source in CONFIG.values["files"] else path
+    if wildcards.source in CONFIG.values["files"]:
+        return [ancient(name) for name in readable(path)]
+    return path
 
 
 def checkpoint_flags(wildcards):
@@ -269,11 +272,11 @@ def frames_links(wildcards, input):
 
 
 def made_data(wildcards):
-    """The folder of a data set that a rule makes."""
+    """What stands for the folder of a data set that a rule makes."""
     if wildcards.benchmark in SYNTHETIC:
-        return [f"{RESULTS}/data/{wildcards.benchmark}"]
+        return [f"{RESULTS}/data/{wildcards.benchmark}.settings.json"]
     if wildcards.benchmark in DOWNLOADED:
-        return [f"{RESULTS}/data/{DOWNLOADED[wildcards.benchmark]}"]
+        return [f"{RESULTS}/data/{DOWNLOADED[wildcards.benchmark]}.settings.json"]
     return []
 
 

@@ -30,8 +30,8 @@ rule dataset:
             for a in CONFIG.archives(w.dataset)
         ],
     output:
-        folder=directory(f"{RESULTS}/data/{{dataset}}"),
-        settings=f"{RESULTS}/data/{{dataset}}.settings.json",
+        # beside the folder, which Snakemake would empty first: only the program knows what it may replace
+        f"{RESULTS}/data/{{dataset}}.settings.json",
     log:
         f"{RESULTS}/logs/dataset/{{dataset}}.log",
     wildcard_constraints:
@@ -43,16 +43,17 @@ rule dataset:
     params:
         settings=archive_settings,
         made=lambda w, input: made_settings(w.dataset),
+        out=lambda w, output: output[0].removesuffix(".settings.json"),
         rows=lambda w, input: CONFIG.values["rows"],
     shell:
-        "python -m scripts.dataset {wildcards.dataset} --rows {params.rows:q} --archives {input:q} --out {output.folder:q}"
-        " > {log:q} 2>&1 && printf '%s' {params.made:q} > {output.settings:q}"
+        "python -m scripts.dataset {wildcards.dataset} --rows {params.rows:q} --archives {input:q} --out {params.out:q}"
+        " > {log:q} 2>&1 && printf '%s' {params.made:q} > {output:q}"
 
 
 rule synthetic:
     output:
-        folder=directory(f"{RESULTS}/data/{{benchmark}}"),
-        settings=f"{RESULTS}/data/{{benchmark}}.settings.json",
+        # beside the folder, which Snakemake would empty first: only the program knows what it may replace
+        f"{RESULTS}/data/{{benchmark}}.settings.json",
     log:
         f"{RESULTS}/logs/synthetic/{{benchmark}}.log",
     wildcard_constraints:
@@ -62,11 +63,12 @@ rule synthetic:
     params:
         settings=lambda w: canonical_json(benchmark_row(w)),
         made=lambda w, input: made_settings(w.benchmark),
+        out=lambda w, output: output[0].removesuffix(".settings.json"),
         rows=lambda w, input: CONFIG.values["rows"],
         code=code_version("scripts/synthetic.py"),
     shell:
-        "python -m scripts.synthetic --benchmark {wildcards.benchmark} --rows {params.rows:q} --out {output.folder:q}"
-        " > {log:q} 2>&1 && printf '%s' {params.made:q} > {output.settings:q}"
+        "python -m scripts.synthetic --benchmark {wildcards.benchmark} --rows {params.rows:q} --out {params.out:q}"
+        " > {log:q} 2>&1 && printf '%s' {params.made:q} > {output:q}"
 
 
 rule doctor:

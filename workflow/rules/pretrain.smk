@@ -7,8 +7,8 @@ TRAIN = CONFIG.values["pretraining"]
 
 rule synthetic_videos:
     output:
-        folder=directory(f"{RESULTS}/data/{{dataset}}"),
-        settings=f"{RESULTS}/data/{{dataset}}.settings.json",
+        # beside the folder, which Snakemake would empty first: only the program knows what it may replace
+        f"{RESULTS}/data/{{dataset}}.settings.json",
     log:
         f"{RESULTS}/logs/synthetic/{{dataset}}.log",
     wildcard_constraints:
@@ -20,16 +20,21 @@ rule synthetic_videos:
             CONFIG.rows.datasets.get(w.dataset, "target")["videos"]["generate"]
         ),
         made=lambda w, input: made_settings(w.dataset),
+        out=lambda w, output: output[0].removesuffix(".settings.json"),
         rows=lambda w, input: CONFIG.values["rows"],
         code=code_version("scripts/synthetic.py"),
     shell:
-        "python -m scripts.synthetic --videos {wildcards.dataset} --rows {params.rows:q} --out {output.folder:q}"
-        " > {log:q} 2>&1 && printf '%s' {params.made:q} > {output.settings:q}"
+        "python -m scripts.synthetic --videos {wildcards.dataset} --rows {params.rows:q} --out {params.out:q}"
+        " > {log:q} 2>&1 && printf '%s' {params.made:q} > {output:q}"
 
 
 rule frames:
     input:
-        lambda w: [f"{RESULTS}/data/{w.dataset}"] if w.dataset in GENERATED else [],
+        lambda w: (
+            [f"{RESULTS}/data/{w.dataset}.settings.json"]
+            if w.dataset in GENERATED
+            else []
+        ),
     output:
         # the frame folders beside it are kept when a job dies: the next one goes on where it stopped
         f"{RESULTS}/frames/{{dataset}}/index.csv",

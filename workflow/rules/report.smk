@@ -17,7 +17,7 @@ rule table:
             for b in CONFIG.all_benchmarks()
             for kind in ("inputs", "annotations")
         ],
-        targets=[str(p) for p in target_files(CONFIG)],
+        targets=[name for p in target_files(CONFIG) for name in readable(p)],
     output:
         # `update`: a table that is refused leaves the earlier one where it is
         csv=update(
@@ -103,7 +103,7 @@ use rule plots as plots_boxes with:
         ],
         f"{RESULTS}/plots/{{benchmark}}/record.json",
         # `update`: the manifest of the folder, by which the program knows what it may replace, stays where it is
-        update(f"{RESULTS}/plots/{{benchmark}}/toolkit/.made.json"),
+        update(f"{RESULTS}/plots/{{benchmark}}/toolkit/{MANIFEST}"),
         *[
             report(
                 f"{RESULTS}/plots/{{benchmark}}/{name}.svg",
@@ -160,10 +160,10 @@ rule report:
         ),
         expand(f"{RESULTS}/plots/{{benchmark}}/curves.png", benchmark=BOXES),
         table=f"{RESULTS}/table.csv",
-        targets=[str(p) for p in target_files(CONFIG)],
+        targets=[name for p in target_files(CONFIG) for name in readable(p)],
     output:
         # `update`: the manifest of the folder, by which the program knows what it may replace, stays where it is
-        update(f"{RESULTS}/paper/.made.json"),
+        update(f"{RESULTS}/paper/{MANIFEST}"),
         page=report(
             f"{RESULTS}/report.html",
             caption="../report/page.rst",

@@ -44,11 +44,12 @@ rule convert:
     params:
         settings=weights_settings,
         version=checkpoint_version,
+        checkpoint=lambda w, input: checkpoint_file(w),
         flags=checkpoint_flags,
         code=code_version("scripts/convert.py"),
     shell:
         "python -m scripts.convert --method {wildcards.method} --settings {params.settings:q}"
-        " --checkpoint {input:q} {params.flags} --out {output.weights:q} > {log:q} 2>&1"
+        " --checkpoint {params.checkpoint:q} {params.flags} --out {output.weights:q} > {log:q} 2>&1"
 
 
 rule random_weights:
