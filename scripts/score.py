@@ -76,7 +76,7 @@ def check_before_running(args: argparse.Namespace, values: dict[str, Any]) -> No
 def run_workflow(config: Path, *more: str) -> int:
     """Snakemake's exit status. A signal to this program ends Snakemake and its jobs, too, and is then raised."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/local"),
-               "--configfile", str(config), "--quiet", "rules", *more]  # fmt: skip
+               "--configfile", str(config), *(more or ("--quiet", "rules"))]  # fmt: skip
     # a group of its own: a key press reaches this program alone, which then ends all of them in order
     child = subprocess.Popen(command, process_group=0, env={**os.environ, PARENT: str(os.getpid())})
     try:
