@@ -281,7 +281,7 @@ def made_data(wildcards):
 
 
 def made_settings(name):
-    """What decides a data set that a rule makes; it is written beside it. Not recorded: settings and code are, beside."""
+    """What decides a data set that a rule makes, written beside it. It is not recorded, because settings and code are."""
     return canonical_json(CONFIG.made_data()[name])
 
 

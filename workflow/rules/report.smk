@@ -176,7 +176,7 @@ rule report:
         "../../envs/corrbench.yaml"
     params:
         config=whole_config,
-        paper=f"{RESULTS}/paper",
+        paper=lambda w, output: str(Path(output[0]).parent),
         code=code_version("scripts/report.py"),
     shell:
         "python -m scripts.report --config {params.config:q} --table {input.table:q} --paper {params.paper:q}"
