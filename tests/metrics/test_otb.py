@@ -50,7 +50,7 @@ def test_another_number_of_boxes_is_refused(tmp_path):
     with pytest.raises(Refusal, match=r"line 1 is '1,2,3'"):
         read_boxes(tmp_path / "a.txt")
     (tmp_path / "b.txt").write_text("not boxes\n")
-    with pytest.raises(Refusal, match=r"expected: lines x,y,w,h"):
+    with pytest.raises(Refusal, match="expected: four numbers x y w h"):
         read_boxes(tmp_path / "b.txt")
 
 
