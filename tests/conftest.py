@@ -1,6 +1,7 @@
 """Shared fixtures: the checkout, tiny data sets, the optional real data."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,11 @@ LONG = (
 )  # fmt: skip
 # what starts programs or whole runs: not for `make quick`
 PROGRAMS = ("slurm/", "workflow/", "faults/", "pretraining/test_loop.py", "test_readme.py", "test_warm.py")
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as a shell starts what runs in the background: tests send SIGINT
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):

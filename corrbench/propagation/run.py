@@ -123,8 +123,8 @@ def propagate_sequence(
 ) -> Iterator[tuple[Opening, Tensor]]:
     """Yield, for every frame in order, the opening and the class scores ``[h, w, K]``; frame 0 gives its labels.
 
-    `encoder` None copies the first mask at full size (the identity baseline). `clock` measures the network and the engine
-    from frame 1 on. Raises Refusal for a first frame without
+    `encoder` None copies the first mask at full size (the identity baseline). `clock` measures the network and the engine,
+    frame 0 left out. Raises Refusal for a first frame without
     objects, unreadable or differently sized images, and features that are not finite.
     """
     clock = clock or Clock(device)

@@ -142,7 +142,7 @@ class Cluster:
         parts = [line.split("|", 2) for line in lines]
         return {number: comment for number, found, comment in parts if state in ("", found)}
 
-    def wait_for(self, condition, what: str, seconds: float = 90):
+    def wait_for(self, condition, what: str, seconds: float = 240):
         """Poll until `condition()` is true; returns its value."""
         end = time.monotonic() + seconds
         error = None

@@ -87,7 +87,7 @@ class Controller:
     def text(self):
         return self.log.read_text()
 
-    def end(self, seconds=420):
+    def end(self, seconds=900):
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -114,7 +114,7 @@ def running(cluster, pattern, but=()):
                 return number, fits[fits.lastindex or 0]
         return None
 
-    return cluster.wait_for(found, f"a running job {pattern}", 180)
+    return cluster.wait_for(found, f"a running job {pattern}", 400)
 
 
 def process_of(cluster, pattern):
