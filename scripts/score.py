@@ -138,6 +138,8 @@ def main() -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would run")
     args = parser.parse_args()
+    if args.results.exists() and not args.results.is_dir():
+        raise Refusal(f"--results {args.results}: a file", expected="a folder, or nothing", do="name another folder")
 
     path, name = args.checkpoint, args.name
     if path is not None:
