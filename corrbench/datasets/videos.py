@@ -280,7 +280,7 @@ def write_skipped(skipped: list[tuple[str, str]], path: Path) -> None:
 
 
 def write_ytvos_csv(index: Index, path: Path) -> None:
-    """``folder,first_frame,count`` without a header, as SFC's, MAST's and LIIR's ``ytvos.csv`` (pretraining.md 1.3)."""
+    """``folder,first_frame,count`` without a header, as SFC's, MAST's and LIIR's ``ytvos.csv``."""
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         rows = [(Path(v.video).name, v.first, v.frames) for v in index.videos]
         csv.writer(file, lineterminator="\n").writerows(rows)

@@ -19,7 +19,7 @@ Box = tuple[int, int, int, int]
 """left, top, width, height in pixels."""
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-"""CRW and FC train with these and are tested with ImageNet's (pretraining.md T-GEN-1)."""
+"""CRW and FC train with these and are tested with ImageNet's."""
 IMAGENET_MEAN, IMAGENET_STD = (123.675 / 255, 116.28 / 255, 103.53 / 255), (58.395 / 255, 57.12 / 255, 57.375 / 255)
 
 

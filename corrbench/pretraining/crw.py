@@ -1,4 +1,4 @@
-"""CRW, contrastive random walk (ajabri/videowalk code/{train,model,resnet}.py, utils/augs.py; pretraining.md 1.1).
+"""CRW, contrastive random walk (ajabri/videowalk code/{train,model,resnet}.py, utils/augs.py).
 
 Where this departs: a clip that cannot be read is replaced with the run's own random numbers; the backward edge mask may be
 drawn on its own (`edge_dropout: independent`), the default writes into the shared affinity as the reference does.
@@ -84,7 +84,7 @@ def walk(
     """Loss of every palindrome walk. `q`: unit nodes ``[B, C, T, N]``; returns T - 2 scalars, each near ln N untrained.
 
     Edges are dropped by writing into one affinity matrix that both directions share, so the backward walk misses the
-    forward walk's edges too; `independent` gives each direction its own mask (code/model.py; pretraining.md 1.1).
+    forward walk's edges too; `independent` gives each direction its own mask (code/model.py).
     """
     affinity = torch.einsum("bctn,bctm->btnm", q[:, :, :-1], q[:, :, 1:])  # [B, T-1, N, N]
     forward_mask = _edges(affinity, dropout, generator)

@@ -1,6 +1,6 @@
-"""FC, SFC's fine-grained network (Alxead/SFC code/models/fine_grained.py, train.py, utils/transform_coord.py; pretraining.md 1.3).
+"""FC, SFC's fine-grained network (Alxead/SFC code/models/fine_grained.py, train.py, utils/transform_coord.py).
 
-Where this departs: crops narrower than two pixels are drawn again (T-SFC-1: the reference's lower bound 0 for the area can
+Where this departs: crops narrower than two pixels are drawn again (the reference's lower bound 0 for the area can
 give crops without a size).
 """
 

@@ -1,8 +1,8 @@
-"""LIIR on MAST: position map, 1/8 reconstruction, compactness, negatives from other videos (shasha521/LIIR_pytorch; pretraining.md 1.5).
+"""LIIR on MAST: position map, 1/8 reconstruction, compactness, negatives from other videos (shasha521/LIIR_pytorch).
 
-Where this departs: one list of pairs for all processes, the same length every epoch (T-LIIR-7: the reference's lists differ
-between ranks and can hang); `conv_semantic_k` always starts as a copy of `conv_semantic` (T-LIIR-5); `freeze_bn` holds
-through every step (the released flag does nothing, T-LIIR-1); the queue is not exported (T-LIIR-4).
+Where this departs: one list of pairs for all processes, the same length every epoch (the reference's lists differ
+between ranks and can hang); `conv_semantic_k` always starts as a copy of `conv_semantic`; `freeze_bn` holds
+through every step (the released flag does nothing); the queue is not exported.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def compactness_loss(weights: Tensor) -> Tensor:
     """Smooth L1 between the weights ``[B, P^2, h, w]`` and peaks at their two best entries, where these are confident.
 
     The peaks are Gaussians of half width 1/2 cell, weighted by the softmax of the two probabilities; no gradient passes
-    through them. The mean is over all entries, masked ones included (T-LIIR-10).
+    through them. The mean is over all entries, masked ones included.
     """
     target, mask = compact_target(weights)
     return nn.functional.smooth_l1_loss(weights * mask * rec.SCALE, target * mask * rec.SCALE)
@@ -153,7 +153,7 @@ class Model(Method):
         first, second = (1, 0) if o.momentum else (0, 1)
         trunks = {i: self.network.trunk(inputs[:, i]) for i in (first, second)}
         target, reference = (self.network.post_convolution(trunks[i]).float() for i in (1, 0))
-        with torch.autocast(inputs.device.type, enabled=False):  # raw dot products overflow half precision (T-LIIR-14)
+        with torch.autocast(inputs.device.type, enabled=False):  # raw dot products overflow half precision
             weights = rec.local_correlation(target, reference, o.radius).softmax(1)
             copied = rec.copy_colours(weights, colours[:, 0, :, ::4, ::4])
             parts = {"pixel": rec.colour_loss(copied, colours[:, 1])}

@@ -1,4 +1,4 @@
-"""MAST: a colour channel is dropped and copied from an earlier frame (zlai0/MAST main.py, models/mast.py; pretraining.md 1.4).
+"""MAST: a colour channel is dropped and copied from an earlier frame (zlai0/MAST main.py, models/mast.py).
 
 Where this departs: every epoch has as many pairs as the first one (the reference's lists differ by about 1 %). MAST's
 number is not expected from it: with PyTorch later than 1.1 users of the reference could not reproduce it (MAST issues 6, 18).

@@ -17,7 +17,7 @@ from corrbench.encoders.resnet import BASE_STRIDES, set_padding, set_stride
 class Trunk(nn.Module):
     """torchvision ResNet without pooling and classifier: ``[B, 3, H, W]`` to layer4's map.
 
-    Unlike the test-time encoder it keeps layer4 (pretraining.md T-GEN-2). Convolutions start as Kaiming normal, fan-out;
+    Unlike the test-time encoder it keeps layer4. Convolutions start as Kaiming normal, fan-out;
     with `zero_last` the last batch norm of every block starts at gamma 0.
     """
 

@@ -26,7 +26,7 @@ def offsets(radius: int) -> list[tuple[int, int]]:
 def local_correlation(target: Tensor, reference: Tensor, radius: int) -> Tensor:
     """Dot products with the reference around the same place: ``[B, C, h, w]`` twice to ``[B, P^2, h, w]``.
 
-    Outside the image the product is 0 and takes part in whatever follows (T-LIIR-11).
+    Outside the image the product is 0 and takes part in whatever follows.
     """
     height, width = target.shape[2:]
     padded = nn.functional.pad(reference, [radius] * 4)

@@ -1,7 +1,7 @@
-"""VFS, video frame-level similarity (xvjiarui/VFS configs, sim_siam_base_tracker.py, sim_siam_head.py; pretraining.md 1.2).
+"""VFS, video frame-level similarity (xvjiarui/VFS configs, sim_siam_base_tracker.py, sim_siam_head.py).
 
 Where this departs: every sample draws from its own stream of random numbers; the reference's workers share one numpy state
-that restarts each epoch (pretraining.md 6.4). Colour jitter draws one order and four factors per frame (T-VFS-4).
+that restarts each epoch. Colour jitter draws one order and four factors per frame.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Source:
         return rng.permutation(np.repeat(np.arange(len(index.videos)), self.options.repeat))[:, None]
 
     def frames(self, count: int, rng: Generator) -> list[int]:
-        """2T frame numbers of a video of `count` frames (DavisSampleFrames of the reference, pretraining.md 1.2)."""
+        """2T frame numbers of a video of `count` frames (DavisSampleFrames of the reference)."""
         k = 2 * self.options.frames
         each = (count + 1) // k
         if each > 0:
@@ -135,7 +135,7 @@ class Source:
         height, width = frame.shape[:2]
         x, y, w, h = augment.random_box(rng, width, height, (0.2, 1.0), (3 / 4, 4 / 3), square_fallback=True)
         size = (self.options.image, self.options.image)
-        # OpenCV bilinear without antialiasing, as mmcv (T-VFS-7)
+        # OpenCV bilinear without antialiasing, as mmcv
         image = cv2.resize(frame[y : y + h, x : x + w], size, interpolation=cv2.INTER_LINEAR)[:, :, ::-1]
         if rng.random() < 0.5:
             image = image[:, ::-1]
@@ -145,7 +145,7 @@ class Source:
                 image = augment.colour_jitter(rng, image, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
             if rng.random() < 0.2:
                 image = augment.grey(image)
-            if rng.random() < 0.5:  # next to nothing, but faithful (T-VFS-3)
+            if rng.random() < 0.5:  # next to nothing, but faithful
                 radius = rng.uniform(0.1, 0.2)
                 image = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))
         return augment.as_tensor(image)

@@ -3,7 +3,7 @@
 Runs in the loop of pretraining, as a method whose start is a canonical weights file.
 
 Where this departs: every pair draws from its own stream of random numbers; the reference's workers draw from unseeded or
-shared numpy states (otb-probe.md, trap 11). `pairs_per_sequence` other than 1 trains longer than the reference.
+shared numpy states. `pairs_per_sequence` other than 1 trains longer than the reference.
 """
 
 from __future__ import annotations

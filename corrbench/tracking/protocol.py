@@ -27,7 +27,7 @@ class Figures:
     """Weight of the Hann window."""
     response: int = 17
     """Cells that one response is said to have. The map has 18: displacements come out 17/18 of their true size, as in
-    the reference (otb-probe.md, trap 1)."""
+    the reference."""
     upsample: int = 16
 
 
