@@ -40,7 +40,9 @@ ReturnToService=2
 MinJobAge=300
 KillWait=5
 InactiveLimit=0
-SchedulerParameters=sched_interval=5,requeue_delay=1
+MessageTimeout=60
+UnkillableStepTimeout=600
+SchedulerParameters=sched_interval=5,bf_interval=5,requeue_delay=1
 GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -153,7 +155,23 @@ class Cluster:
             except RuntimeError as failure:
                 error = failure
             time.sleep(0.3)
-        raise TimeoutError(f"waited {seconds} s for {what}; {error or ''}")
+        raise TimeoutError(f"waited {seconds} s for {what}; {error or ''}\n{self.state()}")
+
+    def keep_up(self) -> None:
+        """Resume the node where SLURM itself has taken it out, as an administrator does: a busy machine may be too slow for it."""
+        states = subprocess.run(
+            ["sinfo", "-h", "-o", "%T %E"], env=self.environment, capture_output=True, text=True
+        ).stdout
+        if any(word in states for word in ("drain", "down", "fail")):
+            print(f"SLURM took its node out: {states.strip()}")
+            subprocess.run(["scontrol", "update", f"nodename={self.host}", "state=resume"], env=self.environment)
+
+    def state(self) -> str:
+        """Queue, node and the end of the daemons' logs, for messages."""
+        asked = (["squeue", "-l"], ["scontrol", "show", "node"])
+        answers = [subprocess.run(c, env=self.environment, capture_output=True, text=True).stdout for c in asked]
+        logs = [(self.folder / f"{name}.log").read_text(errors="replace")[-3000:] for name in ("slurmctld", "slurmd")]
+        return "\n".join([*answers, *logs])
 
 
 def alive(pid: int) -> bool:

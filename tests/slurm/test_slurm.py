@@ -51,7 +51,7 @@ def checkout(tmp_path):
     config = {"device": "cpu", "rows": ["tests/data/rows"], "runs": RUNS}
     (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
     with (folder / "slurm/config.yaml").open("a") as profile:
-        profile.write("\nset-resources:\n  propagate:\n    gpu: 1\nset-threads:\n  propagate: 1\n")
+        profile.write("\nset-resources:\n  propagate:\n    gpu: 1\n    mem_mb: 2000\nset-threads:\n  propagate: 1\n")
     return folder
 
 
@@ -76,6 +76,7 @@ class Controller:
     """A snakemake in the background."""
 
     def __init__(self, cluster, checkout, *more):
+        self.cluster = cluster
         self.log = checkout / f"controller{len(list(checkout.glob('controller*')))}.log"
         command = [sys.executable, "-m", "snakemake", "--profile", "slurm", "results/table.csv", *more]
         with self.log.open("w") as log:
@@ -88,11 +89,14 @@ class Controller:
         return self.log.read_text()
 
     def end(self, seconds=900):
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise AssertionError(f"the run hangs:\n{self.text[-3000:]}") from None
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                return self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.cluster.keep_up()
+        self.process.kill()
+        raise AssertionError(f"the run hangs:\n{self.text[-3000:]}\n{self.cluster.state()}")
 
 
 def check_table(checkout, expected):
@@ -108,6 +112,7 @@ def running(cluster, pattern, but=()):
     """Wait until a job runs whose comment fits the pattern: its number and the pattern's group."""
 
     def found():
+        cluster.keep_up()
         for number, comment in cluster.jobs("RUNNING").items():
             fits = re.search(pattern, comment)
             if fits and fits[fits.lastindex or 0] not in but:
@@ -117,12 +122,18 @@ def running(cluster, pattern, but=()):
     return cluster.wait_for(found, f"a running job {pattern}", 400)
 
 
-def process_of(cluster, pattern):
-    """Wait until a process with this in its command line is there; its pid."""
+def process_of(cluster, pattern, folder):
+    """Wait until a process of this folder with this in its command line is there; its pid. Other tests run the same programs."""
+
+    def here(pid):
+        try:
+            return os.readlink(f"/proc/{pid}/cwd") == str(folder.resolve())
+        except OSError:
+            return False
 
     def found():
         pids = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True).stdout.split()
-        return int(pids[-1]) if pids else None
+        return next((int(pid) for pid in reversed(pids) if here(pid)), None)
 
     return cluster.wait_for(found, pattern, 60)
 
@@ -139,7 +150,7 @@ def test_faults_in_one_run(cluster, checkout, expected, controller):
         if fault == "cancelled":
             cluster.run("scancel", job)
         elif fault == "hanging":
-            os.kill(process_of(cluster, f"python -m scripts.propagate --entry {entry}"), signal.SIGSTOP)
+            os.kill(process_of(cluster, f"python -m scripts.propagate --entry {entry}", checkout), signal.SIGSTOP)
             cluster.run("scontrol", "update", f"jobid={job}", "TimeLimit=1")
         else:
             cluster.run("scontrol", "requeue", job)
