@@ -5,13 +5,13 @@ from corrbench.encoders.stm import STM, widen
 
 
 @pytest.mark.parametrize(("planes", "parameters"), [(5, 53_685_953), (4, 53_682_817)])
-def test_parameters_of_the_sheet(planes, parameters):
+def test_parameters_of_the_reference(planes, parameters):
     net = STM(planes)
     assert sum(p.numel() for p in net.parameters()) == parameters
     assert len(net.state_dict()) == 597
 
 
-def test_key_patterns_of_the_sheet():
+def test_key_patterns_of_the_reference():
     state = STM().state_dict()
     shapes = {
         "mask_rgb_encoder.conv1.weight": (64, 5, 7, 7), "mask_rgb_encoder.conv1.bias": (64,), "mask_rgb_encoder.layer3.5.conv3.bias": (1024,),

@@ -1,4 +1,4 @@
-"""J and F: the sheet's fixtures, the literal reference, vos-benchmark where the definitions agree, refusals."""
+"""J and F: small fixtures, the literal reference, vos-benchmark where the definitions agree, refusals."""
 
 import shutil
 
@@ -39,7 +39,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("guess", "j", "f"), CASES)
-def test_sheet_fixtures(guess, j, f):
+def test_small_fixtures(guess, j, f):
     assert region(square(), guess) == pytest.approx(j, abs=5e-7)
     assert contour(square(), guess, 8) == pytest.approx(f, abs=5e-7)
 

@@ -23,7 +23,7 @@ GUESS = np.array(
 )
 
 
-def test_golden_values_of_the_sheet():
+def test_golden_values_of_the_reference():
     np.testing.assert_allclose(overlap(GUESS, TRUTH), [1, 0.6, 1 / 3, 0.5, 0, 0.041667], atol=1e-6)
     np.testing.assert_allclose(centre_error(GUESS, TRUTH), [0, 5, 10, 5, 20, 20])
     scores = score_sequence(GUESS, TRUTH)

@@ -46,7 +46,7 @@ def test_identity_walks_home():
 
 @pytest.mark.parametrize(("independent", "expected"), [(False, 0.19), (True, 0.10)])
 def test_an_edge_dropped_forward_is_dropped_backward_too(monkeypatch, independent, expected):
-    """Drop rates 0.10 forward and 0.19 backward (pretraining.md 1.1, 7.1)."""
+    """Drop rates 0.10 forward and 0.19 backward."""
     seen = []
     softmax = torch.softmax
     monkeypatch.setattr(torch, "softmax", lambda x, dim: seen.append(x) or softmax(x, dim=dim))
@@ -114,7 +114,7 @@ def test_running_statistics_are_those_of_the_first_gpu():
 def test_clips_at_eight_frames_a_second():
     source = Source(Options())
     video = Video("v", 300, 30.0, 340, 256)
-    assert source._clips(video) == 77, "a 10 s video at 30 fps has 77 clips (pretraining.md 1.1)"
+    assert source._clips(video) == 77, "a 10 s video at 30 fps has 77 clips"
     assert source.frames(video, 0) == [0, 3, 7, 11] and source.frames(Video("v", 240, 24.0, 340, 256), 2) == [
         6,
         9,

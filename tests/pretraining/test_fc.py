@@ -1,4 +1,4 @@
-"""FC: positives, loss and momentum against literal forms (pretraining.md 7.4)."""
+"""FC: positives, loss and momentum against literal forms."""
 
 import copy
 
@@ -65,7 +65,7 @@ def test_the_target_moves_its_parameters_only():
     assert torch.allclose(after["conv1.weight"], before["conv1.weight"] + 0.01, atol=1e-6)
     assert torch.equal(after["bn1.running_mean"], before["bn1.running_mean"])
     assert not any(p.requires_grad for p in model.target_encoder.parameters())
-    assert len(model.checkpoint()["model"]) == 267, "120 + 120 + 27 (pretraining.md 1.3)"
+    assert len(model.checkpoint()["model"]) == 267, "120 + 120 + 27"
 
 
 def test_crops_are_never_thinner_than_two_pixels():

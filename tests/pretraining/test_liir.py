@@ -1,4 +1,4 @@
-"""LIIR's losses against literal forms (pretraining.md 7.5), queue, stages."""
+"""LIIR's losses against literal forms, queue, stages."""
 
 import math
 
@@ -91,7 +91,7 @@ def test_stages_have_their_losses_and_heads():
         assert sum(k.startswith("conv_semantic") for k in state) == 2 * heads
         assert not any("queue" in k for k in state)
     network = Model(Options()).network
-    assert sum(p.numel() for p in network.parameters()) - (64 * 256 * 9 + 64) == 6192704, "pretraining.md 1.5"
+    assert sum(p.numel() for p in network.parameters()) - (64 * 256 * 9 + 64) == 6192704, "the published network"
 
 
 def test_the_ring_and_its_negatives():

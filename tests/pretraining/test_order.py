@@ -72,7 +72,7 @@ def test_learning_rates_as_published():
     stage_e = Recipe.from_row(RECIPES.get("liir-e", "test"), "paper")
     assert [rate(stage_e, s, 5800) for s in (0, 5000, 28000)] == pytest.approx([1e-4, 9e-5, 6.25e-6])
     fc = Recipe.from_row(RECIPES.get("fc", "test"), "paper")
-    assert total_steps(fc.epochs, 2856, None) == 57120, "pretraining.md 1.3"
+    assert total_steps(fc.epochs, 2856, None) == 57120, "20 epochs of 2856 steps"
 
 
 @pytest.mark.parametrize("name", list(RECIPES))

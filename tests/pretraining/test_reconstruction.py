@@ -1,4 +1,4 @@
-"""What MAST and LIIR share, against naive loops (pretraining.md 7.5)."""
+"""What MAST and LIIR share, against naive loops."""
 
 import cv2
 import numpy as np

@@ -50,7 +50,7 @@ def test_the_loss_starts_near_two_and_does_not_begin_collapsed():
 def test_network_and_its_checkpoint():
     model = Model(Options())
     state = model.checkpoint()["state_dict"]
-    assert len(state) == 151, "120 + iteration + 30 of the head (pretraining.md 1.2)"
+    assert len(state) == 151, "120 + iteration + 30 of the head"
     assert float(model.backbone.layer2[1].bn2.weight.abs().sum()) == 0, "the last norm of a block starts at 0"
     assert "backbone.layer2.0.downsample.bn.running_mean" in state and "backbone.conv1.conv.weight" in state
 

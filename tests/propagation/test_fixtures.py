@@ -1,4 +1,4 @@
-"""The numeric fixtures of the protocol sheets: small cases computed with the reference functions."""
+"""Numeric fixtures of every protocol: small cases computed with the functions of the reference repositories."""
 
 import numpy as np
 import pytest
@@ -147,7 +147,7 @@ def test_window_protocols(case, tile, protocols, monkeypatch):
         memory.add(frame, features[frame], rolled_labels(frame))
     with Workspace(torch.device("cpu")) as workspace:
         scores = memory.read(t, features[t], workspace)
-    # compared maps sum near ties of the second peak differently: the sheet allows 0.1 % there
+    # compared maps sum near ties of the second peak in another order, which moves a sum by up to 0.1 %
     tolerance = 1e-3 if "compact" in name else 2e-5
     np.testing.assert_allclose(scores.sum((0, 1))[:3], sums, rtol=tolerance, atol=1e-4)
     assert scores[..., 3:].abs().max() == 0

@@ -1,4 +1,4 @@
-"""Slow, literal propagation: every context frame, every cell, a mask, one joint top-k. Written from the protocol sheet.
+"""Slow, literal propagation: every context frame, every cell, a mask, one joint top-k.
 
 The fast engine is compared with this, and `benchmarks/propagation.py` times the two.
 """

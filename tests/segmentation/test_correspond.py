@@ -25,7 +25,7 @@ def textured(height, width, seed=0):
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def test_stm_is_the_formula_of_the_sheet():
+def test_stm_is_the_formula_of_the_reference():
     """Source: memory key with two empty masks; W = softmax over source cells of the products over the root of 128."""
     torch.manual_seed(0)
     net = STM().eval()

@@ -50,14 +50,14 @@ def boxes(height, width, **where):
 
 
 def soft(p):
-    """The aggregation of the sheet, section 3."""
+    """Soft aggregation (hkchengrex/Mask-Propagation, model/aggregate.py)."""
     q = torch.cat([torch.prod(1 - p, 0, keepdim=True), p]).clamp(1e-7, 1 - 1e-7)
     return torch.log(q / (1 - q)).softmax(0)
 
 
 @torch.no_grad()
 def reference(net, frames, every=5, k=50, sigma=None, most=100, short=None):
-    """Sections 3 to 5 of the sheet with every frame's probabilities kept: the slow, obvious form."""
+    """The propagation of hkchengrex/Mask-Propagation (inference_core.py) with every frame's probabilities kept: the slow, obvious form."""
     given = sorted(frames.annotations)
     ids = sorted({int(v) for a in frames.annotations.values() for v in np.unique(a)} - {0})
     height, width = frames.annotations[given[0]].shape
@@ -232,7 +232,7 @@ def test_groups_of_objects_change_nothing(net, monkeypatch):
     assert all((together[t] == alone[t]).mean() > 0.999 for t in together)
 
 
-def test_padding_of_the_sheet():
+def test_padding_of_the_reference():
     assert padding(480, 854) == (5, 5, 0, 0) and padding(480, 910) == (1, 1, 0, 0) and padding(480, 911) == (0, 1, 0, 0)
     assert padding(480, 853) == (5, 6, 0, 0) and padding(101, 33) == (7, 8, 5, 6) and padding(480, 864) == (0, 0, 0, 0)
 

@@ -20,7 +20,7 @@ QUERY = torch.tensor([[2.0, 0, -2, 1], [0, 2, 1, -1]]).reshape(2, 2, 2)
     ],
 )
 @pytest.mark.parametrize("cells", [1 << 20, 8, 16])
-def test_golden_values_of_the_sheet(top_k, sigma, expected, cells):
+def test_golden_values_of_the_reference(top_k, sigma, expected, cells):
     """Whole, one query cell at a time, two at a time."""
     got = read(KEYS, VALUES, QUERY, top_k=top_k, sigma=sigma, cells=cells)
     torch.testing.assert_close(got.flatten(), torch.tensor(expected), rtol=0, atol=1e-4)
@@ -79,7 +79,7 @@ def test_cells_of_a_frame_are_rows():
     ("p", "expected"),
     [([0.9, 0.2], [0.009313, 0.963912, 0.026775]), ([0.6, 0.6], [0.059701, 0.470149, 0.470149]), ([0.5], [0.5, 0.5]), ([0.9], [0.012195, 0.987805])],
 )  # fmt: skip
-def test_aggregation_of_the_sheet(p, expected):
+def test_aggregation_of_the_reference(p, expected):
     classes, logits = aggregate(torch.tensor(p))
     torch.testing.assert_close(classes, torch.tensor(expected), rtol=0, atol=1e-6)
     torch.testing.assert_close(logits.softmax(0), classes)

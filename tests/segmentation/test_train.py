@@ -44,7 +44,7 @@ def reader_of(root, parts):
     return ClipReader(root / "out", again)
 
 
-def test_share_of_the_sheet():
+def test_share_of_the_reference():
     share = [
         counted_share(s, warm=20_000, hard=70_000, share=0.15) for s in (0, 19_999, 20_000, 45_000, 70_000, 200_000)
     ]

@@ -132,11 +132,15 @@ class Cluster:
             self.stop(daemon)
 
     def run(self, *command: str) -> str:
-        """Output of a command that sees this cluster."""
+        """Output of a command that sees this cluster; RuntimeError where it fails."""
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def ask(self, *command: str) -> str:
+        """Output of a command that sees this cluster, empty where it fails."""
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True).stdout
 
     def jobs(self, state: str = "") -> dict[str, str]:
         """Number and comment (rule and wildcards) of the jobs in the queue, optionally of one state."""
@@ -158,20 +162,16 @@ class Cluster:
         raise TimeoutError(f"waited {seconds} s for {what}; {error or ''}\n{self.state()}")
 
     def keep_up(self) -> None:
-        """Resume the node where SLURM itself has taken it out, as an administrator does: a busy machine may be too slow for it."""
-        states = subprocess.run(
-            ["sinfo", "-h", "-o", "%T %E"], env=self.environment, capture_output=True, text=True
-        ).stdout
+        """Resume the node if SLURM itself drained it, as an administrator does: a busy machine may answer it too late."""
+        states = self.ask("sinfo", "-h", "-o", "%T %E")
         if any(word in states for word in ("drain", "down", "fail")):
             print(f"SLURM took its node out: {states.strip()}")
-            subprocess.run(["scontrol", "update", f"nodename={self.host}", "state=resume"], env=self.environment)
+            self.ask("scontrol", "update", f"nodename={self.host}", "state=resume")
 
     def state(self) -> str:
         """Queue, node and the end of the daemons' logs, for messages."""
-        asked = (["squeue", "-l"], ["scontrol", "show", "node"])
-        answers = [subprocess.run(c, env=self.environment, capture_output=True, text=True).stdout for c in asked]
         logs = [(self.folder / f"{name}.log").read_text(errors="replace")[-3000:] for name in ("slurmctld", "slurmd")]
-        return "\n".join([*answers, *logs])
+        return "\n".join([self.ask("squeue", "-l"), self.ask("scontrol", "show", "node"), *logs])
 
 
 def alive(pid: int) -> bool:

@@ -123,7 +123,7 @@ def running(cluster, pattern, but=()):
 
 
 def process_of(cluster, pattern, folder):
-    """Wait until a process of this folder with this in its command line is there; its pid. Other tests run the same programs."""
+    """Wait for a process that runs in `folder` and has `pattern` in its command line; its pid. Other tests run the same programs."""
 
     def here(pid):
         try:

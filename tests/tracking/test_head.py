@@ -6,7 +6,7 @@ import torch
 from corrbench.tracking.head import Head, cross_correlate, focal_loss, response_labels
 
 
-def test_golden_losses_of_the_sheet():
+def test_golden_losses_of_the_reference():
     scores, labels = torch.tensor([[[2.0, -1.0], [0.5, -3.0]]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     assert float(focal_loss(scores, labels, gamma=2)) == pytest.approx(0.844069, abs=1e-6)
     assert float(focal_loss(scores * 0, labels, gamma=2)) == pytest.approx(math.log(2), abs=1e-6)
@@ -26,7 +26,7 @@ def test_the_loss_is_normalised_over_the_batch():
     assert abs(float(each.detach()) - float(ours.detach())) > 1e-4  # the mean of single losses is another number
 
 
-def test_labels_of_the_sheet():
+def test_labels_of_the_reference():
     labels = response_labels(16, radius=16, stride=8)
     assert labels.sum() == 12 and labels.shape == (16, 16)
     assert response_labels(17, radius=16, stride=8).sum() == 13
@@ -62,7 +62,7 @@ def test_cross_correlation_has_the_gradients_of_a_convolution():
 
 
 @pytest.mark.parametrize(("channels", "parameters"), [(512, 525_312), (2048, 8_392_704)])
-def test_parameters_and_keys_of_the_sheet(channels, parameters):
+def test_parameters_and_keys_of_the_reference(channels, parameters):
     head = Head(channels, 1e-3)
     assert sum(p.numel() for p in head.parameters()) == parameters
     assert set(head.state_dict()) == {"z_convs.0.weight", "z_convs.0.bias", "x_convs.0.weight", "x_convs.0.bias"}

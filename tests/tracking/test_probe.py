@@ -32,7 +32,7 @@ def weights(tmp_path_factory):
     return make_weights(tmp_path_factory.mktemp("weights") / "weights.pt")
 
 
-def test_learning_rate_of_the_sheet():
+def test_learning_rate_of_the_reference():
     schedule = {"kind": "exponential", "final": 0.01}
     rates = [1e-3 * factor(schedule, e * 1166 + 5, total=58300, steps_per_epoch=1166, batch=8) for e in (0, 1, 49)]
     assert rates == pytest.approx([1e-3, 0.912011e-3, 1.096e-5], rel=1e-3)

@@ -17,7 +17,7 @@ BOX = np.array([100.0, 80, 40, 60])
 
 
 def reference_update(state, responses):
-    """The update of otb-probe.md section 8, written out once more with plain numbers."""
+    """The update of huanglianghua/siamfc-pytorch (siamfc.py, `update`), written out once more with plain numbers."""
     centre, size, x_side = state
     factors = [1.0375**-1, 1.0, 1.0375]
     big = [cv2.resize(r, (272, 272), interpolation=cv2.INTER_CUBIC) for r in responses]
@@ -33,7 +33,7 @@ def reference_update(state, responses):
     return centre + move, size * f, x_side * f
 
 
-def test_update_is_the_formula_of_the_sheet():
+def test_update_is_the_formula_of_the_reference():
     target = Target(IMAGE, BOX, Options(), Figures())
     state = (
         np.array([79 + 59 / 2, 99 + 39 / 2]),
@@ -52,7 +52,7 @@ def test_update_is_the_formula_of_the_sheet():
     assert len(seen) > 3  # sizes went up and down
 
 
-def test_factors_of_the_sheet():
+def test_factors_of_the_reference():
     target = Target(IMAGE, BOX, Options(), Figures())
     up = np.zeros((3, 18, 18), np.float32)
     up[2, 9, 9] = 10
