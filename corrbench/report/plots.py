@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from corrbench.report.targets import BAND, main_metric
@@ -114,6 +115,10 @@ def quality_against_cost(table: pd.DataFrame, benchmark: str) -> Figure:
         names = ", ".join(dict.fromkeys(group["protocol"]))
         axes.scatter(group["fps"], group[metric], label=f"{names} ({protocol_hash})", color=COLOURS[i % len(COLOURS)], marker="osD^vP*X<>"[i % 10], s=45)  # fmt: skip
     axes.set_xscale("log")
+    # matplotlib writes the ticks of a logarithmic axis as formulas, which `text.parse_math` prints literally
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.18, y=0.12)
     devices = ", ".join(sorted(set(part["device"])))
     axes.set_xlabel(f"frames per second (log), network and propagation or tracking on {devices}")

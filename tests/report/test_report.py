@@ -1,6 +1,7 @@
 """Table, plots, overlays and paper tables from made-up results."""
 
 import csv
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -168,6 +169,20 @@ def test_plots_are_drawn(table, tmp_path, suffix):
     }.items():
         save(figure, tmp_path / f"{name}{suffix}")
         assert (tmp_path / f"{name}{suffix}").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("speeds", [(0.78, 4.19, 4.31), (0.99,), (40.0, 55.0), (0.4, 900.0, 31.0)])
+def test_ticks_of_the_cost_axis_are_plain_numbers_side_by_side(table, speeds):
+    part = table.iloc[: len(speeds)].assign(fps=speeds)
+    figure = quality_against_cost(part, "davis2017-val")
+    axis = figure.axes[0].xaxis
+    figure.draw_without_rendering()
+    low, high = axis.get_view_interval()
+    labels = [t.label1 for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
+    assert labels and all(float(label.get_text()) > 0 for label in labels)
+    assert not any(t.label1.get_text() for t in axis.get_minor_ticks())
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
 
 
 def test_equal_tables_give_equal_svg(table, tmp_path):
