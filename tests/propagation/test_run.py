@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import cv2
@@ -21,7 +22,7 @@ from corrbench.propagation.decode import decode
 from corrbench.propagation.folder import check_score_file
 from corrbench.propagation.labels import first_labels
 from corrbench.propagation.run import encode, propagate_benchmark, propagate_sequence
-from corrbench.propagation.scoremaps import ScoreReader
+from corrbench.propagation.scoremaps import ScoreReader, ScoreWriter
 from corrbench.weights.canonical import save_weights
 from corrbench.weights.convert import convert
 from corrbench.weights.load import load_encoder
@@ -260,14 +261,17 @@ def test_golden_inputs_and_features(golden, shared, methods, protocol, tmp_path)
     assert min(matches) < 1e-5
 
 
-def test_timing_survives_a_resume(protocol, tiny_davis, random_net, tmp_path):
+def test_timing_survives_a_resume(protocol, tiny_davis, random_net, tmp_path, monkeypatch):
     labels = tmp_path / "labels"
+    write = ScoreWriter.write
+    monkeypatch.setattr(ScoreWriter, "write", lambda *a: (time.sleep(0.1), write(*a)))  # a slow disk
     propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, labels, record={})
     again = propagate_benchmark(random_net, tiny_davis, protocol("crw"), CPU, labels, record={})
     notes = [read_json(p)["done"] for p in labels.glob("*.json")]
     assert again["fps"] > 0 and again["seconds"] == sum(n["seconds"] for n in notes)
     # the rate is that of the network and the engine, frame 0 left out: reading, writing and start-up are not in it
     assert again["fps"] > again["frames"] / again["seconds"]
+    assert all((n["frames"] - 1) / n["fps"] + 0.1 * n["frames"] < n["seconds"] for n in notes)
 
 
 def test_equal_scores_are_equal_files(protocol, tiny_davis, random_net, tmp_path):
