@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from corrbench.training import Training
 
 
 def _expanded(values: dict[str, Any]) -> dict[str, Any]:
-    """``~`` in paths is the home folder, as a shell would have it."""
+    """Replace ``~`` and environment variables in paths, as a shell would."""
     values["results"] = expand(values["results"])
     values["rows"] = [expand(path) for path in values["rows"]]
     values["data"] = {key: expand(path) for key, path in values["data"].items()}
@@ -47,7 +48,12 @@ def _expanded(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def expand(path: str) -> str:
-    """A path with its leading ``~`` or ``~user`` replaced. Raises Refusal for a user that does not exist."""
+    """A path with its environment variables (``$SCRATCH``, ``${SCRATCH}``) and its leading ``~`` or ``~user`` replaced.
+
+    A variable that is not set stays as it is: a folder may have a ``$`` in its name. Raises Refusal for a user that does
+    not exist.
+    """
+    path = os.path.expandvars(path)
     if not path.startswith("~"):
         return path
     try:

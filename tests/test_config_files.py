@@ -86,6 +86,20 @@ def test_the_home_folder(monkeypatch):
     )
 
 
+def test_environment_variables_in_paths(monkeypatch):
+    monkeypatch.setenv("SCRATCH", "/scratch/someone")
+    monkeypatch.delenv("NOT_SET", raising=False)
+    config = Config({
+        "results": "$SCRATCH/r",
+        "data": {"davis2017": "${SCRATCH}/D"},
+        "files": {"mine": {"path": "$NOT_SET/m.pth"}},  # stays as it is: the refusal of the file shows the name
+        "runs": [IDENTITY],
+    })
+    assert config.results == Path("/scratch/someone/r")
+    assert config.values["data"] == {"davis2017": "/scratch/someone/D"}
+    assert config.values["files"]["mine"]["path"] == "$NOT_SET/m.pth"
+
+
 @pytest.mark.parametrize("path", ["a\nb", "", "a\0b"])
 def test_paths_that_cannot_be(path):
     with pytest.raises(Refusal, match="a path"):
