@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -12,18 +13,27 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+ALONE = 1.0
+"""Seconds that a process works alone before it starts others, each of which imports all libraries first (2 s of CPU)."""
+
+
 def parallel_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, *, ordered: bool = True
 ) -> Iterator[Result]:
     """Results in the order of `items`, or not `ordered` as they come; an error in a worker is raised here. One worker means this process.
 
-    Workers are started afresh, not forked: a fork of a process whose libraries run threads can hang. When the caller stops
-    (an error, Ctrl-C), what waits is canceled and the workers are ended at once.
+    Short work (`ALONE`) is done in this process. Workers are started afresh, not forked: a fork of a process whose libraries
+    run threads can hang. When the caller stops (an error, Ctrl-C), what waits is canceled and the workers are ended at once.
     """
     items = list(items)
+    spent = 0.0
+    while items and (workers <= 1 or spent < ALONE):
+        start = time.monotonic()
+        result = function(items.pop(0))
+        spent += time.monotonic() - start  # not the caller's time
+        yield result
     workers = min(workers, len(items))
-    if workers <= 1:
-        yield from map(function, items)
+    if not items:
         return
     pool = ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_signals_to_parent

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import platform
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
+
+from corrbench.errors import Refusal
+from corrbench.files import atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout."""
@@ -45,14 +53,48 @@ def code_version(script: str) -> str:
     for path in reached_modules(ROOT / script):
         name = path.relative_to(ROOT).as_posix()
         if name not in NEUTRAL:
-            hasher.update(f"{name}\n{_formulas(path.read_text())}\n".encode())
+            hasher.update(f"{name}\n{_read(path).formulas}\n".encode())
     return hasher.hexdigest()[:12]
 
 
-@cache  # by content, for all programs: most modules are reached by many
-def _formulas(source: str) -> str:
-    """What can move a number in a module, as text."""
-    return _dump(_Formulas().visit(ast.parse(source)))
+@dataclass(frozen=True)
+class _Module:
+    """What reading a module tells."""
+
+    formulas: str
+    """SHA-256 of what can move a number in it."""
+    imports: tuple[str, ...]
+    """Names of the modules that it may import, with those of what it takes from them, sorted."""
+
+
+@cache
+def _read(path: Path) -> _Module:
+    """Read a module, or take what an earlier process read in the same source.
+
+    Reading all modules takes 1.5 s of CPU, and each of the many short programs of a run needs it. So it is kept beside the
+    compiled module, with the SHA-256 of the module and of the code that read it.
+    """
+    source = path.read_bytes()
+    key = hashlib.sha256(_reader() + source).hexdigest()
+    kept = Path(cache_from_source(str(path))).with_suffix(".formulas")
+    with suppress(OSError, ValueError, TypeError):
+        found = json.loads(kept.read_text())
+        if found[0] == key:
+            return _Module(found[1], tuple(found[2]))
+    tree = ast.parse(source)
+    imports = sorted(_imported(tree))
+    module = _Module(hashlib.sha256(_dump(_Formulas().visit(tree)).encode()).hexdigest(), tuple(imports))
+    if not sys.dont_write_bytecode:
+        with suppress(OSError, Refusal):  # a read-only or full disk costs time, nothing else
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with atomic(kept) as temporary:
+                temporary.write_text(json.dumps([key, module.formulas, imports]))
+    return module
+
+
+@cache
+def _reader() -> bytes:
+    return hashlib.sha256(Path(__file__).read_bytes()).digest()
 
 
 def _dump(node: object) -> str:
@@ -87,26 +129,33 @@ def reached_modules(script: Path) -> list[Path]:
         if path in seen:
             continue
         seen.add(path)
-        new = _imported(path.read_text()) - names
+        new = set(_read(path).imports) - names
         names |= new
         for name in new:
-            parts = name.split(".")
-            for i in range(1, len(parts) + 1):  # importing a.b runs a/__init__.py too
-                stem = ROOT.joinpath(*parts[:i])
-                todo += [p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()]
+            todo += _files_of(name)
     return sorted(seen)
 
 
-@cache  # by content, as the formulas
-def _imported(source: str) -> frozenset[str]:
+@cache
+def _files_of(name: str) -> tuple[Path, ...]:
+    """The project files that run when a module is imported: importing a.b runs a/__init__.py too."""
+    parent, _, last = name.rpartition(".")
+    above = _files_of(parent) if parent else ()
+    if parent and not above and not ROOT.joinpath(*parent.split(".")).is_dir():
+        return ()  # nothing of this project
+    stem = ROOT.joinpath(*name.split("."))
+    return (*above, *(p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()))
+
+
+def _imported(tree: ast.AST) -> set[str]:
     """Names of the modules that a module may import, with those of what it takes from them."""
-    names: list[str] = []
-    for node in ast.walk(ast.parse(source)):
+    names: set[str] = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return frozenset(names)
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
 
 
 def libraries() -> dict[str, str]:

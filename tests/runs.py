@@ -17,6 +17,7 @@ from corrbench.pretraining.recipe import Recipe
 from corrbench.rows import Rows
 
 TINY = ROOT / "tests/data/rows"
+RECIPE_ROWS = Rows([ROOT / "config", TINY], "recipes", "recipe")
 RECIPES = ("crw", "vfs-r18", "fc", "mast", "liir-a", "liir-e")
 
 
@@ -51,8 +52,7 @@ def pretrain(recipe, frames, out, *more, check=True):
 
 def run_here(recipe, frames, out, *, world=1, **changes):
     """A run of `tiny-<recipe>` in this process, about to begin or to go on."""
-    rows = Rows([ROOT / "config", ROOT / "tests/data/rows"], "recipes", "recipe")
-    settings = {**Recipe.from_row(rows.get(f"tiny-{recipe}", "test"), "smoke").settings(), **changes}
+    settings = {**Recipe.from_row(RECIPE_ROWS.get(f"tiny-{recipe}", "test"), "smoke").settings(), **changes}
     out.mkdir(parents=True, exist_ok=True)
     reader = Reader(frames, Index.read(frames / "index.csv"), "frames")
     made = Recipe.from_settings(settings)

@@ -9,7 +9,7 @@ import time
 import pytest
 from conftest import ROOT
 
-from corrbench.parallel import parallel_map, threads
+from corrbench.parallel import ALONE, parallel_map, threads
 
 HEAD = "from corrbench.errors import run_program, Refusal\n"
 
@@ -73,8 +73,19 @@ def _slow(seconds):
 def test_work_that_waits_is_canceled_when_one_item_fails():
     start = time.monotonic()
     with pytest.raises(TypeError):
-        list(parallel_map(_slow, ["no number", *[120] * 6], 2))
+        list(parallel_map(_slow, [ALONE, "no number", *[120] * 6], 2))
     assert time.monotonic() - start < 90  # the workers' start is most of it, on a busy machine
+
+
+def test_short_work_starts_no_process():
+    assert set(parallel_map(_process, range(6), 2)) == {os.getpid()}
+    alone, *others = parallel_map(_process, [ALONE, 0, 0], 2)
+    assert alone == os.getpid() and os.getpid() not in others
+
+
+def _process(seconds):
+    time.sleep(seconds)
+    return os.getpid()
 
 
 def test_threads_do_not_go_on_after_an_error():

@@ -18,8 +18,8 @@ def checkout(tmp_path, monkeypatch):
 
 
 def versions():
-    provenance.code_version.cache_clear()
-    provenance.reached_modules.cache_clear()
+    for function in (provenance.code_version, provenance.reached_modules, provenance._read, provenance._files_of):
+        function.cache_clear()
     names = ("propagate", "postprocess", "evaluate", "plots", "convert")
     return {name: provenance.code_version(f"scripts/{name}.py") for name in names}
 
@@ -56,3 +56,19 @@ def test_what_an_edit_makes_stale(checkout, file, old, new, stale):
     edit(checkout / file, old, new)
     after = versions()
     assert {name for name in before if before[name] != after[name]} == stale
+
+
+def test_what_was_read_is_kept_and_checked(checkout, monkeypatch):
+    """A process that reads no module again has the same versions; a damaged, foreign or missing note is read again."""
+    first = versions()
+    kept = sorted(checkout.rglob("*.formulas"))
+    assert len(kept) > 50
+    with monkeypatch.context() as patched:
+        patched.setattr(provenance.ast, "parse", lambda *_: pytest.fail("read again"))
+        assert versions() == first
+    for path, text in zip(kept, ["", "[", "[1]", '["a", "b", []]', "3"] * len(kept), strict=False):
+        path.write_text(text)
+    kept[-1].unlink()
+    assert versions() == first
+    shutil.copy(kept[0], kept[1])
+    assert versions() == first

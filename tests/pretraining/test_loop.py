@@ -1,20 +1,24 @@
 """The loop: exact resume after kill -9, signals, not-finite losses, processes, and that it learns."""
 
 import json
+import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
+from functools import cache
 
 import pytest
 import torch
 import warm
 from conftest import ROOT
-from runs import RECIPES, command, make_frames, pretrain, run_here, same_state
+from runs import RECIPE_ROWS, RECIPES, command, make_frames, pretrain, run_here, same_state
 
 from corrbench.errors import Refusal
 from corrbench.pretraining.loop import Pace
+from corrbench.pretraining.recipe import Recipe
 from corrbench.weights.convert import convert
 
 KILLS = int(os.environ.get("CORRBENCH_KILLS", "1"))
@@ -34,31 +38,44 @@ def frames(tmp_path_factory):
     return make_frames(tmp_path_factory.mktemp("videos"))
 
 
+@pytest.fixture(scope="module")
+def whole(frames, tmp_path_factory):
+    """Runs that nothing disturbed, by recipe; not to be changed."""
+
+    @cache
+    def run(recipe):
+        folder = tmp_path_factory.mktemp(recipe) / "whole"
+        pretrain(recipe, frames, folder)
+        return folder
+
+    return run
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_killed_at_random_moments_it_ends_with_the_same_weights(recipe, frames, tmp_path, methods):
+def test_killed_at_random_moments_it_ends_with_the_same_weights(recipe, frames, whole, tmp_path, methods):
     """kill -9; then the same command goes on from the last save. Bit for bit: network, slow copies, queue, optimiser."""
-    pretrain(recipe, frames, tmp_path / "whole")
     chance = random.Random(recipe)
     log = tmp_path / "killed/log.jsonl"
     for kill in range(KILLS):
         process = subprocess.Popen(command(recipe, frames, tmp_path / "killed", "--save-steps", 2, python=warm.python()), cwd=ROOT,
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
-        steps = chance.randint(2 * kill // KILLS, 6)
+        steps = chance.randint(2 * kill // KILLS, 4)
         while process.poll() is None and (not log.exists() or log.read_text().count("\n") < steps):
             time.sleep(0.01)
         time.sleep(chance.random() * 0.15)
         process.kill()
         process.communicate()  # until nobody has the pipe: the program itself is gone, not only its stand-in
     pretrain(recipe, frames, tmp_path / "killed", "--save-steps", 2)
-    assert same_state(tmp_path / "whole/last.pt", tmp_path / "killed/last.pt")
+    undisturbed = whole(recipe)
+    assert same_state(undisturbed / "last.pt", tmp_path / "killed/last.pt")
     # to the byte: the next stage of a chain knows its start by the hash of this file
-    assert (tmp_path / "whole/checkpoint.pth").read_bytes() == (tmp_path / "killed/checkpoint.pth").read_bytes()
+    assert (undisturbed / "checkpoint.pth").read_bytes() == (tmp_path / "killed/checkpoint.pth").read_bytes()
     lines = [
-        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
-        for name in ("whole", "killed")
+        [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        for folder in (undisturbed, tmp_path / "killed")
     ]
     assert [(line["step"], line["loss"]) for line in lines[0]] == [(line["step"], line["loss"]) for line in lines[1]]
-    assert (tmp_path / "whole/curves.png").exists()
+    assert (undisturbed / "curves.png").exists()
     method = METHODS[recipe]  # the exported file goes through the converter of released files
     convert(tmp_path / "killed/checkpoint.pth", encoder=methods.get(method, "test")["encoder"], method=method)
 
@@ -80,14 +97,13 @@ def test_asked_to_stop_it_saves_and_says_so(frames, tmp_path):
     assert pretrain("fc", frames, tmp_path).returncode == 0
 
 
-def test_workers_change_nothing(frames, tmp_path):
-    pretrain("crw", frames, tmp_path / "none")
+def test_workers_change_nothing(frames, whole, tmp_path):
     pretrain("crw", frames, tmp_path / "two", "--workers", 2)
-    assert same_state(tmp_path / "none/last.pt", tmp_path / "two/last.pt")
+    assert same_state(whole("crw") / "last.pt", tmp_path / "two/last.pt")
 
 
-def test_another_recipe_or_seed_starts_anew(frames, tmp_path):
-    pretrain("fc", frames, tmp_path)
+def test_another_recipe_or_seed_starts_anew(frames, whole, tmp_path):
+    shutil.copytree(whole("fc"), tmp_path, dirs_exist_ok=True)
     other = pretrain("fc", frames, tmp_path, "--seed", 1)
     assert "of another run (seed differ)" in other.stdout and len(list(tmp_path.glob("last.*.pt"))) == 1
     assert json.loads((tmp_path / "recipe.json").read_text())["seed"] == 1
@@ -113,7 +129,7 @@ def test_a_full_disk_does_not_hide_a_loss_that_is_not_finite(frames, small_disk)
 
 def test_before_the_run_its_cost_is_printed(frames, tmp_path):
     done = pretrain("crw", frames, tmp_path, "--cost")
-    assert "8 steps of 2 samples" in done.stdout and "s for the 8 steps to go" in done.stdout
+    assert "6 steps of 2 samples" in done.stdout and "s for the 6 steps to go" in done.stdout
     assert "samples/s per core" in done.stdout and "disk:" in done.stdout and "memory:" in done.stdout
     assert not (tmp_path / "log.jsonl").exists()
 
@@ -144,21 +160,24 @@ def test_two_processes_train_as_one_with_the_joint_batch(frames, tmp_path):
 
 
 def test_the_walk_learns(frames, tmp_path):
-    """Sixty steps on moving textures: nodes find home much better than by chance."""
+    """Forty steps on moving textures: nodes find home better than by chance, and than at first."""
+    options = Recipe.from_row(RECIPE_ROWS.get("tiny-crw", "test"), "smoke").settings()["options"]
     run = run_here(
-        "crw", frames, tmp_path, steps=60, optimizer={"kind": "adam", "lr": 1e-3, "momentum": 0, "weight_decay": 0}
-    )
+        "crw", frames, tmp_path, steps=40, options={**options, "temperature": 0.2},
+        optimizer={"kind": "adam", "lr": 1e-3, "momentum": 0, "weight_decay": 0},
+    )  # fmt: skip
     run.train(Pace())
     losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert sum(losses[-10:]) < 0.9 * sum(losses[:10]), losses
+    chance = math.log(4)  # four patches
+    assert sum(losses[-10:]) / 10 < 0.9 * min(chance, sum(losses[:10]) / 10), losses
 
 
-def test_the_cost_of_a_run_touches_nothing(frames, tmp_path):
-    pretrain("fc", frames, tmp_path / "run")
+def test_the_cost_of_a_run_touches_nothing(frames, whole, tmp_path):
+    shutil.copytree(whole("fc"), tmp_path / "run")
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()}
     other = pretrain("fc", frames, tmp_path / "run", "--seed", 1, "--cost")
     assert "steps of" in other.stdout and {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()} == before
-    assert "all 8 steps" in pretrain("fc", frames, tmp_path / "run", "--cost").stdout
+    assert "all 6 steps" in pretrain("fc", frames, tmp_path / "run", "--cost").stdout
     pretrain("fc", frames, tmp_path / "none", "--cost")
     assert not (tmp_path / "none").exists()
 

@@ -57,7 +57,7 @@ BOTH = {name: (count if name in ("table", "plots", "report") else 2 * count) for
 CHANGES = [
     ("a recipe's learning rate", "tests/data/rows/recipes/tiny-crw.yaml", "name: tiny-crw", "name: tiny-crw\noptimizer: {lr: 0.001}", {"pretrain": 1, **AFTER}),
     ("what another tier says", "tests/data/rows/recipes/tiny-crw.yaml", "tiers:", "tiers:\n  short: {steps: 3}", {}),
-    ("the recipe that a chain starts from", "tests/data/rows/recipes/tiny-liir-a.yaml", "steps: 8", "steps: 9", {"pretrain": 2, **AFTER}),
+    ("the recipe that a chain starts from", "tests/data/rows/recipes/tiny-liir-a.yaml", "steps: 6", "steps: 7", {"pretrain": 2, **AFTER}),
     ("the code of one method", "corrbench/pretraining/crw.py", "EPS = 1e-20", "EPS = 1e-19", {"pretrain": 1, **AFTER}),
     ("the code of a method that no run uses", "corrbench/pretraining/fc.py", "1e-6", "1e-7", {}),
     ("a comment in the loop", "corrbench/pretraining/loop.py", "# buffers stay", "# The buffers stay", {}),
