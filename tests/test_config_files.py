@@ -89,12 +89,14 @@ def test_the_home_folder(monkeypatch):
 def test_environment_variables_in_paths(monkeypatch):
     monkeypatch.setenv("SCRATCH", "/scratch/someone")
     monkeypatch.delenv("NOT_SET", raising=False)
-    config = Config({
-        "results": "$SCRATCH/r",
-        "data": {"davis2017": "${SCRATCH}/D"},
-        "files": {"mine": {"path": "$NOT_SET/m.pth"}},  # stays as it is: the refusal of the file shows the name
-        "runs": [IDENTITY],
-    })
+    config = Config(
+        {
+            "results": "$SCRATCH/r",
+            "data": {"davis2017": "${SCRATCH}/D"},
+            "files": {"mine": {"path": "$NOT_SET/m.pth"}},  # stays as it is: the refusal of the file shows the name
+            "runs": [IDENTITY],
+        }
+    )
     assert config.results == Path("/scratch/someone/r")
     assert config.values["data"] == {"davis2017": "/scratch/someone/D"}
     assert config.values["files"]["mine"]["path"] == "$NOT_SET/m.pth"

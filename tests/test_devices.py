@@ -106,8 +106,9 @@ def test_label_propagation(name, fake, monkeypatch):
     with fake, Workspace(CUDA) as workspace:
         memory = Memory(protocol, torch.empty(12, 16, 32, device=CUDA), torch.empty(12, 16, 3, device=CUDA))
         for t in range(1, 25):
-            features = torch.empty(12, 16, 32, device=CUDA)
-            scores = memory.read(t, features, workspace)
+            features, scores = torch.empty(12, 16, 32, device=CUDA), torch.empty(12, 16, 3, device=CUDA)
+            if t in (1, 2, 24):  # a context that starts, grows, is full
+                scores = memory.read(t, features, workspace)
             memory.add(t, features, scores)
             assert scores.device.type == "cuda" and scores.shape == (12, 16, 3)
 

@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 
 import pandas as pd
 import torch
@@ -39,7 +38,7 @@ def test_add_a_method(tmp_path):
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(config))
     command = re.search(r"`(snakemake [^`]*--configfile my\.yaml)`", page)[1].split()
     done = subprocess.run(
-        [sys.executable, "-m", *command, "--snakefile", str(ROOT / "Snakefile")], cwd=tmp_path, capture_output=True, text=True,
+        [warm.python(), "-m", *command, "--snakefile", str(ROOT / "Snakefile")], cwd=tmp_path, capture_output=True, text=True,
         env={**os.environ, "CORRBENCH_GPUS": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -83,8 +82,8 @@ def test_every_program_has_help():
 def test_code_fingerprint_covers_what_a_program_imports():
     """Modules found by reading equal those really loaded, so no formula can change unnoticed."""
     for name in ("propagate", "postprocess", "evaluate", "convert", "doctor", "table"):
-        code = f"import sys, scripts.{name}; print('\\n'.join(m.__file__ for m in list(sys.modules.values()) if getattr(m, '__file__', None)))"
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        command = [warm.python(), "-m", "tests.loaded", f"scripts.{name}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         loaded = {p for p in done.stdout.split() if p.startswith((str(ROOT / "corrbench"), str(ROOT / "scripts")))}
         loaded -= {str(ROOT / "scripts/__init__.py")}  # it looks for the environment and imports nothing
         found = {str(p) for p in reached_modules(ROOT / "scripts" / f"{name}.py")}

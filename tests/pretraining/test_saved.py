@@ -200,4 +200,4 @@ def test_the_record_holds_the_hash_of_the_checkpoint(frames, tmp_path, monkeypat
         monkeypatch, *command("fc", frames, tmp_path / "out")[3:]
     )  # the remedy: goes on from last.pt, writes both anew
     read_start(tmp_path / "out/checkpoint.pth")
-    assert json.loads((tmp_path / "out/recipe.json").read_text())["steps"] == 8
+    assert json.loads((tmp_path / "out/recipe.json").read_text())["steps"] == 6

@@ -43,6 +43,7 @@ def test_every_protocol_runs_and_rows_sum_to_one(name, protocol, tiny_davis, met
     encoder = methods.get(row, "test")["encoder"]
     net = build(encoder).eval()
     sequence = tiny_davis.sequence("three")
+    sequence = replace(sequence, images=sequence.images[:3])  # 480 pixels and more each
     rules = protocol(name)
     frames = list(propagate_sequence(net, sequence, rules, CPU, colour=encoder["colour"]))
     assert len(frames) == len(sequence.images)

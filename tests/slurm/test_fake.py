@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pandas as pd
+import warm
 import yaml
 from conftest import ROOT
 from flow import checkout_copy
@@ -32,7 +33,7 @@ def test_the_literal_command(tmp_path):
     }
     faster = ["--slurm-init-seconds-before-status-checks", "1", "--max-status-checks-per-second", "1"]
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--profile", "slurm", "results/table.csv", *faster],
+        [warm.python(), "-m", "snakemake", "--profile", "slurm", "results/table.csv", *faster],
         cwd=checkout, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -38,7 +38,7 @@ arguments = sys.argv[1:]
 if (
     len(arguments) < 2
     or arguments[0] != "-m"
-    or not (arguments[1] == "snakemake" or arguments[1].startswith(("scripts.", "tests.faults")))
+    or not (arguments[1] == "snakemake" or arguments[1].startswith(("scripts.", "tests.")))
 ):
     real()
 if {k: v for k, v in os.environ.items() if k.startswith(STARTS) and k != "PYTHONPATH"} != DESCRIBED:

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from functools import cache
 
 import torch
 
@@ -11,7 +12,12 @@ HR = {"arch": "resnet18_hr", "position_map": True}
 
 
 def resnet(arch, seed=1):
-    """Random tensors under canonical names; running variances positive, counters set."""
+    """Random tensors under canonical names; running variances positive, counters set. The caller may change them."""
+    return {name: value.clone() for name, value in drawn(arch, seed).items()}
+
+
+@cache
+def drawn(arch, seed):
     state, _ = random_tensors({"arch": arch, "position_map": True}, seed)
     generator = torch.Generator().manual_seed(seed)
     out = {}
