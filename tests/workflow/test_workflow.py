@@ -186,6 +186,15 @@ def test_masks_of_another_propagation_are_not_scored(run):
     assert "postprocess (1): record.json: masks of another propagation" in plan(run)
 
 
+def test_the_table_does_not_wait_for_a_submission(run):
+    """Masks for a server are in no row; they may be made again while the table is written."""
+    path = run / "results/tiny-server/random-r18.random.warm/masks/record.json"
+    record = {k: v for k, v in json.loads(path.read_text()).items() if k != SEAL}
+    write_record(path, {**record, "propagation": "0"})
+    assert "postprocess (1): record.json: masks of another propagation" in plan(run)
+    snakemake(run, "--forcerun", "results/table.csv", "--", "results/table.csv")
+
+
 def test_how_ids_are_read_is_part_of_the_settings(run):
     """The same files scored as one object: propagation starts over, nothing is kept from before."""
     rows = run / "rows/benchmarks"
