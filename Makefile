@@ -31,8 +31,8 @@ demo tour: $(BIN)/.installed
 plan: $(BIN)/.installed
 	@python -m scripts.plan $(or $(ARGS),results/table.csv)
 
-# two processes, and where there is a SLURM one that waits for it; each file in one process, in the order of conftest.py
-WORKERS ?= $(if $(shell PATH="$$PATH:/usr/sbin" command -v slurmctld),3,2)
+# two processes, and where there is a SLURM two that wait for it; each file in one process, in the order of conftest.py
+WORKERS ?= $(if $(shell PATH="$$PATH:/usr/sbin" command -v slurmctld),4,2)
 PYTEST := pytest --dist loadfile --no-loadscope-reorder --durations 15
 
 SUB := $(MAKE) --no-print-directory

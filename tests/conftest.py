@@ -25,9 +25,9 @@ from corrbench.propagation.protocol import Protocol  # noqa: E402
 from corrbench.rows import Rows  # noqa: E402
 
 # Files go to the processes in this order (--no-loadscope-reorder): what waits for SLURM beside the others, what takes long
-# before what is short. Each process is given two files to start with, so the one with SLURM gets a short second one.
+# before what is short. Each process is given two files to start with, so those with SLURM get a short second one.
 LONG = (
-    "slurm/test_slurm.py", "workflow/test_workflow.py", "pretraining/test_loop.py", "propagation/test_context.py",
+    "slurm/test_slurm.py", "slurm/test_killed.py", "workflow/test_workflow.py", "pretraining/test_loop.py", "propagation/test_context.py", "test_yamls.py",
     "workflow/test_staleness.py", "workflow/test_probe.py", "slurm/test_fake.py", "workflow/test_pretraining.py",
     "workflow/test_segmentation.py", "test_readme.py", "workflow/test_shards.py", "workflow/test_downloads.py", "faults/", "workflow/",
 )  # fmt: skip

@@ -11,7 +11,7 @@ import yaml
 from conftest import ROOT
 from flow import checkout_copy
 
-sys.path.insert(0, str(ROOT / "tests" / "slurm"))
+sys.path.append(str(ROOT / "tests" / "slurm"))
 from fake import install
 
 RUNS = [{"methods": ["identity"], "weights": ["none"], "benchmarks": ["tiny-val"]},

@@ -19,6 +19,7 @@ PASSED = (
     _signal.SIGUSR1,
     _signal.SIGUSR2,
     _signal.SIGCONT,
+    _signal.SIGTSTP,
 )
 
 

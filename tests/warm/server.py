@@ -259,7 +259,8 @@ def pass_on(connection: socket.socket, pid: int, selector: selectors.BaseSelecto
     if not numbers:
         selector.unregister(connection)
     for number in numbers or bytes([signal.SIGKILL]):
-        os.kill(pid, number)  # not reaped yet, so it is still this child
+        # not reaped yet, so it is still this child; nobody at a terminal could continue it, so it would ignore SIGTSTP
+        os.kill(pid, signal.SIGSTOP if number == signal.SIGTSTP else number)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,68 @@
+"""A cluster for each file of tests, so that they can run beside each other."""
+
+import fcntl
+import os
+import shutil
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+from flow import CONFIG, checkout_copy, snakemake, write
+
+sys.path.append(os.path.dirname(__file__))  # behind tests/, which has a conftest.py as well
+from cluster import Cluster
+from controllers import COLUMNS, RUNS, Controller
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        yield cluster.up()
+    finally:
+        cluster.down()
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """The table of a run on this machine without SLURM; made once for all processes of tests."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "table-without-slurm.csv"
+    with place.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            folder = tmp_path_factory.mktemp("local")
+            project = checkout_copy(folder / "project")
+            write(folder, {**CONFIG, "runs": RUNS})
+            snakemake(folder, "--", "results/table.csv", checkout=project)
+            shutil.copy(folder / "results/table.csv", place)
+    return pd.read_csv(place)[COLUMNS]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A fresh checkout whose user has edited config/config.yaml and slurm/config.yaml (GPUs asked for, but not used)."""
+    folder = checkout_copy(tmp_path / "checkout")
+    config = {"device": "cpu", "rows": ["tests/data/rows"], "runs": RUNS}
+    (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
+    with (folder / "slurm/config.yaml").open("a") as profile:
+        profile.write("\nset-resources:\n  propagate:\n    gpu: 1\n    mem_mb: 2000\nset-threads:\n  propagate: 1\n")
+    return folder
+
+
+@pytest.fixture
+def controller(cluster, checkout):
+    """Start a snakemake that submits to the cluster; whatever happens, it and its jobs end with the test."""
+    started = []
+
+    def start(*more):
+        started.append(Controller(cluster, checkout, *more))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each.process.poll() is None:
+            each.process.kill()
+            print(each.text[-4000:])
+    cluster.cancel_all()
