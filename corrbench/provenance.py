@@ -139,7 +139,7 @@ def reached_modules(script: Path) -> list[Path]:
 @cache
 def _files_of(name: str) -> tuple[Path, ...]:
     """The project files that run when a module is imported: importing a.b runs a/__init__.py too."""
-    parent, _, last = name.rpartition(".")
+    parent, _, _ = name.rpartition(".")
     above = _files_of(parent) if parent else ()
     if parent and not above and not ROOT.joinpath(*parent.split(".")).is_dir():
         return ()  # nothing of this project
