@@ -129,7 +129,7 @@ def test_a_full_disk_does_not_hide_a_loss_that_is_not_finite(frames, small_disk)
 
 def test_before_the_run_its_cost_is_printed(frames, tmp_path):
     done = pretrain("crw", frames, tmp_path, "--cost")
-    assert "6 steps of 2 samples" in done.stdout and "s for the 6 steps to go" in done.stdout
+    assert "6 steps of 1 samples" in done.stdout and "s for the 6 steps to go" in done.stdout
     assert "samples/s per core" in done.stdout and "disk:" in done.stdout and "memory:" in done.stdout
     assert not (tmp_path / "log.jsonl").exists()
 
@@ -163,7 +163,7 @@ def test_the_walk_learns(frames, tmp_path):
     """Forty steps on moving textures: nodes find home better than by chance, and than at first."""
     options = Recipe.from_row(RECIPE_ROWS.get("tiny-crw", "test"), "smoke").settings()["options"]
     run = run_here(
-        "crw", frames, tmp_path, steps=40, options={**options, "temperature": 0.2},
+        "crw", frames, tmp_path, steps=40, batch=2, options={**options, "temperature": 0.2},
         optimizer={"kind": "adam", "lr": 1e-3, "momentum": 0, "weight_decay": 0},
     )  # fmt: skip
     run.train(Pace())

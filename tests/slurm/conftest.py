@@ -56,8 +56,8 @@ def controller(cluster, checkout):
     """Start a snakemake that submits to the cluster; whatever happens, it and its jobs end with the test."""
     started = []
 
-    def start(*more):
-        started.append(Controller(cluster, checkout, *more))
+    def start(*more, **how):
+        started.append(Controller(cluster, checkout, *more, **how))
         return started[-1]
 
     yield start

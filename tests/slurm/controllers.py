@@ -22,10 +22,10 @@ FAST = ("--slurm-init-seconds-before-status-checks", "3", "--max-status-checks-p
 class Controller:
     """A snakemake in the background."""
 
-    def __init__(self, cluster, checkout, *more):
+    def __init__(self, cluster, checkout, *more, python=None):
         self.cluster = cluster
         self.log = checkout / f"controller{len(list(checkout.glob('controller*')))}.log"
-        command = [warm.python(), "-m", "snakemake", "--profile", "slurm", "results/table.csv", *more]
+        command = [python or warm.python(), "-m", "snakemake", "--profile", "slurm", "results/table.csv", *more]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=checkout, env=cluster.environment, stdout=log, stderr=subprocess.STDOUT, text=True

@@ -6,7 +6,6 @@ import signal
 import sys
 import time
 
-import warm
 from controllers import FAST, check_table, finished_jobs, needs_slurm, process_of, running
 
 pytestmark = needs_slurm
@@ -14,7 +13,7 @@ pytestmark = needs_slurm
 
 def test_faults_in_one_run(cluster, checkout, expected, controller):
     """A job cancelled, one requeued, one that hangs until its time limit; slurmctld restarted, the node drained."""
-    run = controller(*FAST)
+    run = controller(*FAST, python=sys.executable)  # its processes are stopped, so they are real ones
     hit = {}
     for fault in ("cancelled", "hanging", "requeued"):  # whichever entries run first
         job, entry = running(
@@ -24,8 +23,7 @@ def test_faults_in_one_run(cluster, checkout, expected, controller):
         if fault == "cancelled":
             cluster.run("scancel", job)
         elif fault == "hanging":
-            pid = process_of(cluster, f"python -m scripts.propagate --entry {entry}", checkout)
-            os.kill(pid, signal.SIGSTOP if warm.python() == sys.executable else signal.SIGTSTP)
+            os.kill(process_of(cluster, f"python -m scripts.propagate --entry {entry}", checkout), signal.SIGSTOP)
             cluster.run("scontrol", "update", f"jobid={job}", "TimeLimit=1")
         else:
             cluster.run("scontrol", "requeue", job)

@@ -19,7 +19,6 @@ PASSED = (
     _signal.SIGUSR1,
     _signal.SIGUSR2,
     _signal.SIGCONT,
-    _signal.SIGTSTP,
 )
 
 

@@ -259,8 +259,7 @@ def pass_on(connection: socket.socket, pid: int, selector: selectors.BaseSelecto
     if not numbers:
         selector.unregister(connection)
     for number in numbers or bytes([signal.SIGKILL]):
-        # not reaped yet, so it is still this child; nobody at a terminal could continue it, so it would ignore SIGTSTP
-        os.kill(pid, signal.SIGSTOP if number == signal.SIGTSTP else number)
+        os.kill(pid, number)  # not reaped yet, so it is still this child
 
 
 if __name__ == "__main__":
