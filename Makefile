@@ -31,7 +31,7 @@ demo tour: $(BIN)/.installed
 plan: $(BIN)/.installed
 	@python -m scripts.plan $(or $(ARGS),results/table.csv)
 
-# two processes, and where there is a SLURM two that wait for it; each file in one process, in the order of conftest.py
+# Two processes run the tests; where there is a SLURM, two more wait for it. Each file stays in one process (order: conftest.py).
 WORKERS ?= $(if $(shell PATH="$$PATH:/usr/sbin" command -v slurmctld),4,2)
 PYTEST := pytest --dist loadfile --no-loadscope-reorder --durations 15
 

@@ -69,18 +69,17 @@ class _Module:
 
 @cache
 def _read(path: Path) -> _Module:
-    """Read a module, or take what an earlier process read in the same source.
+    """Read a module, or take what an earlier process found in the same source.
 
-    Reading all modules takes 1.5 s of CPU, and each of the many short programs of a run needs it. So it is kept beside the
-    compiled module, with the SHA-256 of the module and of the code that read it.
+    Parsing all modules takes more than a second of CPU, and every short program of a run needs the result. It is therefore
+    kept beside the compiled module, with a SHA-256 over the module, the code that read it and the result itself.
     """
     source = path.read_bytes()
-    key = hashlib.sha256(_reader() + source).hexdigest()
     kept = Path(cache_from_source(str(path))).with_suffix(".formulas")
-    with suppress(OSError, ValueError, TypeError):
-        found = json.loads(kept.read_text())
-        if found[0] == key:
-            return _Module(found[1], tuple(found[2]))
+    with suppress(OSError, ValueError, TypeError, LookupError):
+        digest, formulas, names = json.loads(kept.read_text())
+        if digest == _digest(source, formulas, names):
+            return _Module(formulas, tuple(names))
     tree = ast.parse(source)
     imports = sorted(_imported(tree))
     module = _Module(hashlib.sha256(_dump(_Formulas().visit(tree)).encode()).hexdigest(), tuple(imports))
@@ -88,8 +87,13 @@ def _read(path: Path) -> _Module:
         with suppress(OSError, Refusal):  # a read-only or full disk costs time, nothing else
             kept.parent.mkdir(parents=True, exist_ok=True)
             with atomic(kept) as temporary:
-                temporary.write_text(json.dumps([key, module.formulas, imports]))
+                temporary.write_text(json.dumps([_digest(source, module.formulas, imports), module.formulas, imports]))
     return module
+
+
+def _digest(source: bytes, formulas: str, imports: list[str]) -> str:
+    """SHA-256 over a module, what was found in it, and this file, which found it."""
+    return hashlib.sha256(_reader() + source + json.dumps([formulas, imports]).encode()).hexdigest()
 
 
 @cache

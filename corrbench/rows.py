@@ -19,7 +19,7 @@ SCHEMAS = ROOT / "workflow" / "schemas"
 
 @cache
 def _schema(name: str) -> dict[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # by libyaml where it is there: 10 times as fast
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is 10 times as fast, where it is installed
     return yaml.load((SCHEMAS / f"{name}.schema.yaml").read_text(), loader)
 
 

@@ -14,12 +14,17 @@ def checkout(tmp_path, monkeypatch):
     for folder in ("corrbench", "scripts"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    return tmp_path
+    yield tmp_path
+    forget()  # other tests of this process ask about the real checkout
+
+
+def forget():
+    for function in (provenance.code_version, provenance.reached_modules, provenance._read, provenance._files_of):
+        function.cache_clear()
 
 
 def versions():
-    for function in (provenance.code_version, provenance.reached_modules, provenance._read, provenance._files_of):
-        function.cache_clear()
+    forget()
     names = ("propagate", "postprocess", "evaluate", "plots", "convert")
     return {name: provenance.code_version(f"scripts/{name}.py") for name in names}
 
@@ -66,9 +71,12 @@ def test_what_was_read_is_kept_and_checked(checkout, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(provenance.ast, "parse", lambda *_: pytest.fail("read again"))
         assert versions() == first
-    for path, text in zip(kept, ["", "[", "[1]", '["a", "b", []]', "3"] * len(kept), strict=False):
+    for path, text in zip(kept, ["", "[", "[]", "{}", "[1]", '["a", "b", []]', "3"] * len(kept), strict=False):
         path.write_text(text)
     kept[-1].unlink()
     assert versions() == first
     shutil.copy(kept[0], kept[1])
+    for path in kept[2:]:
+        if "corrbench.files" in path.read_text():  # an import that is misread would hide the code behind it
+            path.write_text(path.read_text().replace("corrbench.files", "corrbench.filed"))
     assert versions() == first

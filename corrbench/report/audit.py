@@ -278,7 +278,7 @@ class Audit:
 def audit(config: Config, notes: Notes | None = None) -> dict[Path, str]:
     """Every file that a table would be made of and that does not belong to the config, data, weights and code of now: why, by path.
 
-    No row shows the masks for a server; the workflow may be making them at the same time.
+    Masks for an evaluation server are left out: no row shows them, and the workflow may be writing them at the same time.
     """
     found = Audit(config, notes, thorough=True).run()
     for entry in config.entries:
