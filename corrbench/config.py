@@ -13,6 +13,7 @@ from corrbench.datasets.benchmark import benchmark_label, benchmark_settings, is
 from corrbench.datasets.source import archives_for, how_to_get
 from corrbench.entries import Entry, WeightsId
 from corrbench.errors import Refusal, nearest
+from corrbench.files import read_json
 from corrbench.grid import Grid
 from corrbench.pretraining.recipe import Recipe, check_options
 from corrbench.provenance import code_version
@@ -100,7 +101,7 @@ class Config:
             return cls.read(text)
         try:
             return cls(json.loads(text), "--config")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Refusal(
                 f"--config: not valid JSON ({error})", expected="a path, or a config as JSON", do="correct it"
             ) from error
@@ -176,7 +177,13 @@ class Config:
             path = self.checkpoint_path(weights)
             own = weights.source in self.values["files"] and weights.source not in kept
             if own and path is not None and not path.is_file():
-                raise Refusal(f"files.{weights.source}: no file {path}", expected="a checkpoint", do="correct the path")
+                before = self._converted_from(weights)
+                raise Refusal(
+                    f"files.{weights.source}: no file {path}"
+                    + (f"; what was converted under this name is {before}" if before else ""),
+                    expected="a checkpoint",
+                    do="correct the path" + (", or give a new checkpoint a name of its own" if before else ""),
+                )
         for recipe in self.all_recipes():
             check_options(recipe)
             for name, root in self.training.video_roots(recipe.data).items():
@@ -196,14 +203,23 @@ class Config:
             self.sequences(benchmark)
 
     def converted_before(self) -> list[str]:
-        """Names of `files:` whose checkpoint is gone, but of which all converted weights that the config needs are there."""
-        needed: dict[str, list[Path]] = {}
+        """Names of `files:` whose checkpoint is gone, but of which all weights that the config needs were converted from its path."""
+        gone: dict[str, bool] = {}
         for weights in self.all_weights():
             path = self.checkpoint_path(weights)
             if weights.source in self.values["files"] and path is not None and not path.is_file():
-                folder = self.results / "weights" / weights.path
-                needed.setdefault(weights.source, []).extend(folder / name for name in ("weights.pt", "report.json"))
-        return [name for name, files in needed.items() if all(f.is_file() for f in files)]
+                there = (self.results / "weights" / weights.path / "weights.pt").is_file()
+                from_there = self._converted_from(weights) in (os.path.abspath(path), path.name)
+                gone[weights.source] = gone.get(weights.source, True) and there and from_there
+        return [name for name, kept in gone.items() if kept]
+
+    def _converted_from(self, weights: WeightsId) -> str | None:
+        """The path of the checkpoint that was converted (of an older report the name of the file); None where none was."""
+        try:
+            report = read_json(self.results / "weights" / weights.path / "report.json")
+            return str(report.get("converted_from") or report["source"]["file"])
+        except (Refusal, KeyError, TypeError, AttributeError):
+            return None
 
     def files_to_place(self) -> list[Path]:
         """Released files that no program can fetch and that are not there yet: someone must place them."""

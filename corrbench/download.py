@@ -57,7 +57,7 @@ def download(
     hashes that nobody could confirm yet). A partial file is kept as ``<name>.<address>.part`` and continued: at once after a cut or a
     stall, or by the next call. It is continued only if the server says that its file is still the same one (or, where
     it gives neither tag nor date, if a hash will tell), and only as far as it has the checksum that was noted. The
-    environment's proxies are honoured. Raises Refusal when every address fails, when the content is not what was
+    environment's proxies are honored. Raises Refusal when every address fails, when the content is not what was
     promised, for an empty file that nobody promised, and while another run fetches the same file; `target` appears only
     when complete.
     """
@@ -144,7 +144,7 @@ class _Part:
         stem = f"{self.name}.{digest(address, 8)}"
         self.address = address
         self.path, self.note = self.target.with_name(f"{stem}.part"), self.target.with_name(f"{stem}.from")
-        remove_temporaries(self.note.parent, self.note.stem, self.note.suffix)
+        remove_temporaries(self.note.parent, self.note)
         self._hasher = None
 
     def remove_all(self) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import select
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +18,9 @@ UNSAID = 74
 """Exit status (sysexits' EX_IOERR) of a program that could not even write why it stopped."""
 UNKNOWN = 70
 """Exit status (sysexits' EX_SOFTWARE) of a program that met an error which nobody foresaw."""
+
+
+STOPPED = "stopped by {}: what is finished is kept; run the same command again to go on"
 
 
 class Refusal(Exception):
@@ -55,7 +60,11 @@ def few(names: Sequence[str], count: int = 5) -> str:
 def of_system(error: OSError, path: Path | str | None = None) -> Refusal:
     """The refusal for an error of the operating system; `path` names the file where the error does not."""
     place = error.filename if error.filename is not None else path
-    reason = error.strerror or type(error).__name__
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno is None:  # of a library, about a content or a setting; its words say what
+        return Refusal(
+            f"{place or type(error).__name__}: {reason}", expected="what it names", do="correct what it names"
+        )
     do = {
         errno.ENOENT: "correct the path",
         errno.ENOTDIR: "name a path whose parents are folders",
@@ -80,24 +89,45 @@ def run_program(main: Callable[[], None]) -> NoReturn:
     A reader of stdout that stops early, as ``| head`` does, ends the program with status 1.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell starts what runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
         if sys.stdout is not None:
             sys.stdout.flush()
-    except BrokenPipeError:
+    except BrokenPipeError as error:
+        if not _is_stdout_closed():
+            raise SystemExit(_end_refused(error)) from error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's own flush fails at exit
         sys.exit(1)
     except KeyboardInterrupt as stopped:
         name, status = ("SIGTERM", 143) if isinstance(stopped, Terminated) else ("SIGINT", 130)
-        _say(f"stopped by {name}: what is finished is kept; run the same command again to go on")
+        _say(STOPPED.format(name))
+        with suppress(OSError, AttributeError, ValueError):
+            sys.stdout.flush()
         os._exit(status)  # threads that still work on what is given up would hold a normal exit
     except Exception as error:
-        if os.environ.get("CORRBENCH_DEBUG"):
-            traceback.print_exc()
-        refusal = explain(error)
-        _say(f"refused: {refusal or _unforeseen(error)}")
-        sys.exit(1 if refusal is not None else UNKNOWN)
+        sys.exit(_end_refused(error))
     sys.exit(0)
+
+
+def _end_refused(error: Exception) -> int:
+    """Say why a program stops; returns its exit status."""
+    if os.environ.get("CORRBENCH_DEBUG"):
+        traceback.print_exc()
+    refusal = explain(error)
+    _say(f"refused: {refusal or _unforeseen(error)}")
+    return 1 if refusal is not None else UNKNOWN
+
+
+def _is_stdout_closed() -> bool:
+    """Whether the reader of stdout has stopped, as ``| head`` does; any other broken pipe is a worker's."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (OSError, AttributeError, ValueError):
+        return True
 
 
 def explain(error: BaseException) -> Refusal | None:

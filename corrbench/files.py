@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ COSTS = frozenset(
         "waited",
         "waiting_share",
         "samples_per_second",
+        "times_sha256",
     )
 )
 """Keys of a record that say what a run cost. They differ from run to run and are not sealed: equal results have equal digests."""
@@ -208,11 +209,15 @@ def seal(value: Mapping[str, Any]) -> str:
 
 
 def read_record(
-    path: Path | str, what: str = "a record", do: str = "remove it, and run the stage that wrote it again"
+    path: Path | str,
+    what: str = "a record",
+    do: str = "remove it, and run the stage that wrote it again",
+    keys: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Read what `write_record` wrote. `what` and `do` say, in a refusal, what the file is and how it is made again.
 
-    Raises Refusal for a file that is missing, cut or no JSON, or whose content was altered since.
+    Raises Refusal for a file that is missing, cut or no JSON, whose content was altered since, or that is another kind
+    of record: one without some of `keys`.
     """
     value = read_json(path)
     if not isinstance(value, dict) or value.get(SEAL) != seal(value):
@@ -221,6 +226,12 @@ def read_record(
             f"{path}: " + ("has no digest of its content" if old else "its content is not what was written"),
             expected=f"{what} as corrbench wrote it",
             do=do,
+        )
+    if lacking := [key for key in keys if key not in value]:
+        raise Refusal(
+            f"{path}: another kind of record, without {', '.join(lacking)}",
+            expected=what,
+            do="name the file of that kind",
         )
     return value
 
@@ -243,6 +254,10 @@ def content_digest(value: Any) -> str:
             hasher.update(f"list:{len(item)}\n".encode())
             for inner in item:
                 feed(inner)
+        elif item is None or isinstance(item, (bool, int, float, complex, str, bytes)):
+            hasher.update(f"{type(item).__name__}:{item!r}\n".encode())
+        elif hasattr(item, "tobytes"):  # numpy
+            hasher.update(f"array:{item.dtype}:{item.shape}\n".encode() + item.tobytes())
         else:
             hasher.update(f"{type(item).__name__}:{item!r}\n".encode())
 

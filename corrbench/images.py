@@ -77,7 +77,7 @@ def read_known(path: Path, known: Known = NOTHING_KNOWN) -> tuple[bytes, bool]:
 def read_image(path: Path, known: Known = NOTHING_KNOWN) -> Pixels:
     """``[H, W, 3]`` uint8 BGR, decoded by OpenCV as the reference codes do.
 
-    Raises Refusal for a picture that does not decode as a whole (OpenCV fills what is missing with grey), for one with an
+    Raises Refusal for a picture that does not decode as a whole (OpenCV fills what is missing with gray), for one with an
     EXIF rotation, and for one that is not what the doctor saw.
     """
     data, checked = read_known(path, known)
@@ -217,15 +217,15 @@ def decode_ids(path: Path, data: bytes) -> Pixels:
         raise Refusal(
             f"{path}: an image of {ids.shape[2]} channels",
             expected="one channel of object ids",
-            do="save masks as palette or grey PNG",
+            do="save masks as palette or gray PNG",
         )
     if ids.dtype.kind == "f":
         raise Refusal(
-            f"{path}: numbers with a fraction", expected="whole ids", do="save masks as 8-bit palette or grey PNG"
+            f"{path}: numbers with a fraction", expected="whole ids", do="save masks as 8-bit palette or gray PNG"
         )
     if ids.dtype != bool and (ids.min() < 0 or ids.max() > 255):
         raise Refusal(
-            f"{path}: object id {ids.max()}", expected="ids up to 255", do="save masks as 8-bit palette or grey PNG"
+            f"{path}: object id {ids.max()}", expected="ids up to 255", do="save masks as 8-bit palette or gray PNG"
         )
     ids = ids.astype(np.uint8)
     if palette is not None:
@@ -258,7 +258,7 @@ def palette_doubt(path: Path, data: bytes) -> str | None:
 
 
 def write_image(path: Path, image: NDArray[Any]) -> None:
-    """Write a picture (BGR or grey) in the format of the name's end, JPEG with quality 95.
+    """Write a picture (BGR or gray) in the format of the name's end, JPEG with quality 95.
 
     ``cv2.imwrite`` can leave a cut file on a full disk and say that all is well; this raises OSError.
     """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,21 @@ def owner_line() -> str:
 
 
 def _identity(pid: int) -> dict[str, Any]:
-    return {"host": platform.node(), "boot": _boot(), "namespace": _namespace(), "pid": pid, "start": _start(pid)}
+    return {
+        "host": platform.node(),
+        "machine": _machine(),
+        "boot": _boot(),
+        "namespace": _namespace(),
+        "pid": pid,
+        "start": _start(pid),
+    }
+
+
+def _machine() -> str:
+    try:
+        return Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _boot() -> str:
@@ -57,6 +73,8 @@ def is_gone(owner: dict[str, Any]) -> bool:
     """True if the run is surely over: its host is this one, and was started anew since, or has no such process any more."""
     if owner.get("host") != platform.node():
         return False
+    if owner.get("machine") != _machine():
+        return False  # another machine of the same name: containers and clones often have one
     if owner.get("boot") != _boot():
         return True
     if owner.get("namespace") != _namespace():
@@ -82,10 +100,19 @@ def _is_dead(pid: int) -> bool:
 
 
 def remove_dead(folder: Path) -> list[Path]:
-    """Remove the locks in a folder whose runs are gone; returns them."""
-    dead = [lock for lock in sorted(folder.glob("*.lock")) if (owner := owner_of(lock)) is not None and is_gone(owner)]
-    for lock in dead:
-        lock.unlink(missing_ok=True)
+    """Remove the locks in a folder whose runs are gone; returns them.
+
+    One process at a time looks and removes: another one may just have taken the name of a dead lock for its own.
+    """
+    if not any(folder.glob("*.lock")):
+        return []
+    with (folder.parent / f".{folder.name}.cleaning").open("w") as guard:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(guard, fcntl.LOCK_EX)
+        locks = sorted(folder.glob("*.lock"))
+        dead = [lock for lock in locks if (owner := owner_of(lock)) is not None and is_gone(owner)]
+        for lock in dead:
+            lock.unlink(missing_ok=True)
     return dead
 
 

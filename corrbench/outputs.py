@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from corrbench.errors import Refusal, few, of_system
-from corrbench.files import atomic, linked, make_parents, read_record, write_record
-from corrbench.reading import is_litter
+from corrbench.files import atomic, linked, make_parents, read_json, read_record, write_record
+from corrbench.reading import is_system_file
 
 MANIFEST = ".corrbench.json"
 """In a folder that corrbench made: what it is, and the names of all its files."""
-TEMPORARY = re.compile(r"\..+\.\d+(-[0-9a-f]+)?\.tmp(\.\w+)*$")
+TEMPORARY = re.compile(r"\.(?P<stem>.+)\.\d+-[0-9a-f]+\.tmp(?P<suffix>\.\w+)?$")
 """Names that `atomic` gives while something is written."""
 WAIT = "CORRBENCH_WAIT"
 """Environment variable: seconds that a program waits for another run on its output before it refuses (the workflow sets
@@ -31,23 +32,43 @@ def claim(path: Path, *beside: Path) -> Iterator[None]:
     """Hold an output (a file, or a folder by its name) against other runs while the block lasts.
 
     The lock lies beside it as ``.<name>.lock`` and is the kernel's: it is gone with the process that holds it, however that
-    ends. Temporaries that a killed run left are removed: of `path`, in it if it is a folder, and of the files `beside`
-    that are written with it. Raises Refusal that names the process that is at work.
+    ends. The files `beside` it, which are written with it, are held as well. Temporaries that a killed run left are
+    removed: of these outputs, and in `path` if it is a folder. Raises Refusal that names the process that is at work.
     """
     path = linked(path)
     make_parents(path)
-    lock = path.with_name(f".{path.name}.lock")
-    until = time.monotonic() + float(os.environ.get(WAIT) or 0)
-    handle = _lock(lock, path, until)
+    lock = _place(path)
+    handle = _lock(lock, path, time.monotonic() + _patience())
     try:
-        for written in (path, *map(linked, beside)):
-            remove_temporaries(written.parent, written.stem, written.suffix)
+        remove_temporaries(path.parent, path)
         remove_temporaries(path)
-        yield
+        if beside:
+            with claim(*beside):
+                yield
+        else:
+            yield
     finally:
         if handle is not None:
             lock.unlink(missing_ok=True)  # while it is held: nobody can have taken this file since
             os.close(handle)
+
+
+def _place(path: Path) -> Path:
+    """Where the lock of an output lies: beside it, or in a folder whose parent cannot be written (a mount point)."""
+    inside = path.is_dir() and not os.access(path.parent, os.W_OK)
+    return path / f".{path.name}.lock" if inside else path.with_name(f".{path.name}.lock")
+
+
+def _patience() -> float:
+    """Seconds from the environment variable `WAIT`."""
+    said = os.environ.get(WAIT) or "0"
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise Refusal(f"{WAIT}={said}: not a number of seconds", expected="seconds, for example 30", do=f"unset {WAIT}")
+    return seconds
 
 
 def _lock(lock: Path, path: Path, until: float) -> int | None:
@@ -56,7 +77,7 @@ def _lock(lock: Path, path: Path, until: float) -> int | None:
         try:
             handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise of_system(OSError(error.errno, f"cannot be written: {error.strerror}", str(path))) from error
+            raise of_system(OSError(error.errno, f"no lock can be written ({error.strerror})", str(lock))) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -89,17 +110,39 @@ def _lock(lock: Path, path: Path, until: float) -> int | None:
         os.close(handle)
 
 
-def remove_temporaries(folder: Path, stem: str | None = None, suffix: str | None = None) -> None:
-    """Remove what killed runs left half written in a folder that this run has claimed; with `stem` and `suffix` of one output only."""
+def remove_temporaries(folder: Path, output: Path | None = None) -> None:
+    """Remove what killed runs left half written in a folder: of one output, or of every output that no run holds now.
+
+    For a folder or an output that this run has claimed. The names are such that nobody but `atomic` gives them.
+    """
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        named = stem is None or (path.name.startswith(f".{stem}.") and path.suffix == (suffix or ".tmp"))
-        if named and TEMPORARY.match(path.name):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        found = TEMPORARY.match(path.name)
+        if found is None:
+            continue
+        name = found["stem"] + (found["suffix"] or "")
+        if name != output.name if output is not None else _is_held(folder / f".{name}.lock"):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_held(lock: Path) -> bool:
+    """Whether a run holds a lock file now."""
+    try:
+        handle = os.open(lock, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 @contextmanager
@@ -118,19 +161,52 @@ def made_folder(path: Path, kind: str) -> Iterator[Path]:
             write_manifest(temporary, kind)
 
 
+def refuse_replacing(folder: Path, names: Sequence[str], record: str, key: str) -> None:
+    """Raise Refusal before files of these names are replaced that corrbench did not write; else note that they will be ours.
+
+    They are ours in a folder that says so, or if `record`, one of them, has the entry `key` or is damaged.
+    """
+    there = [name for name in names if (folder / name).exists()]
+    if there and not (folder / MANIFEST).exists():
+        try:
+            found = read_json(folder / record) if record in there else None
+        except Refusal:
+            found = {key: "damaged"}
+        if not (isinstance(found, dict) and key in found):
+            raise Refusal(
+                f"{folder}: holds {few(there)} that corrbench did not write; nothing was changed",
+                expected=f"an empty folder, or that of an earlier run (with its {record})",
+                do="name another --out, or move these files elsewhere",
+            )
+    write_record(folder / MANIFEST, {"made": "scores", "files": sorted(names)})
+
+
 def write_manifest(folder: Path, kind: str) -> None:
     """Note the names of all files of a folder that is complete, so that a later run knows them as ours."""
     write_record(folder / MANIFEST, {"made": kind, "files": sorted(_files(folder))})
 
 
 def _files(folder: Path) -> list[str]:
-    """Files and empty folders below a folder, as relative paths; the manifest and litter of the system left out."""
+    """Files, links and empty folders below a folder, as relative paths; the manifest and what nobody wrote left out."""
+
+    def failed(error: OSError) -> None:
+        raise of_system(error)
+
     found = []
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, onerror=failed):
         inside = Path(place).relative_to(folder)
-        found += [(inside / name).as_posix() for name in files if name != MANIFEST and not is_litter(name)]
-        found += [(inside / name).as_posix() for name in folders if not any(os.scandir(Path(place) / name))]
+        found += [(inside / name).as_posix() for name in files if name != MANIFEST and not is_nobodys(name)]
+        found += [
+            (inside / name).as_posix()
+            for name in folders
+            if os.path.islink(path := os.path.join(place, name)) or not any(os.scandir(path))
+        ]
     return found
+
+
+def is_nobodys(name: str) -> bool:
+    """True for a file that no person misses: what an operating system leaves in folders, and locks and temporaries of ours."""
+    return is_system_file(name) or bool(TEMPORARY.match(name) or re.match(r"\..+\.lock$", name))
 
 
 def refuse_foreign(path: Path, kind: str) -> None:

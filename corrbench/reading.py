@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import stat
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 from corrbench.errors import Refusal, few, of_system
 
 _ENCODINGS = ((b"\xff\xfe\x00\x00", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
-_LITTER = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
-"""What Windows and macOS leave in folders, in lower case; names that begin with a dot are passed over as well."""
+_SYSTEM = re.compile(r"thumbs\.db|desktop\.ini|__macosx|\.ds_store|\._.*|\.directory|\.nfs[0-9a-f]+", re.IGNORECASE)
+"""What Windows, macOS, KDE and NFS leave in folders."""
 
 
 def user_path(text: str) -> Path:
@@ -50,7 +51,11 @@ def read_bytes(path: Path) -> bytes:
 
 def read_text(path: Path) -> str:
     """A UTF-8 text, with or without a byte order mark, line ends as ``\\n``. Raises Refusal that names any other encoding."""
-    data = read_bytes(path)
+    return decode_text(path, read_bytes(path))
+
+
+def decode_text(path: Path, data: bytes) -> str:
+    """The text in the bytes of a file, as `read_text`; `path` is for the message."""
     other = next((name for mark, name in _ENCODINGS if data.startswith(mark)), None)
     try:
         if other is not None:
@@ -66,6 +71,22 @@ def read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def positive(text: str) -> int:
+    """A whole number above 0, as a type of argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value}: expected a whole number above 0")
+    return value
+
+
+def natural_number(text: str) -> int:
+    """A whole number, 0 or above, as a type of argparse."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value}: expected a whole number, 0 or above")
+    return value
+
+
 def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """A sort key by which runs of digits count by their value: 2 before 10, as frames are numbered."""
     parts = [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", name) if p]
@@ -73,8 +94,13 @@ def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def is_litter(name: str) -> bool:
-    """True for what an operating system leaves in folders: hidden files (``._x``, ``.DS_Store``), ``Thumbs.db``, ``desktop.ini``."""
-    return name.startswith(".") or name.lower() in _LITTER
+    """True for what is passed over when files are listed: hidden ones, and what an operating system leaves (``Thumbs.db``)."""
+    return name.startswith(".") or is_system_file(name)
+
+
+def is_system_file(name: str) -> bool:
+    """True for what an operating system leaves in folders: ``.DS_Store``, ``._x``, ``Thumbs.db``, ``desktop.ini``."""
+    return _SYSTEM.fullmatch(name) is not None
 
 
 def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -124,8 +150,15 @@ def what_lies_in(folder: Path, count: int = 3) -> str:
     return ", ".join([*said, *([f"{len(folders)} folders"] if folders else [])]) + f" ({names})"
 
 
+MOST_MISSING = 1000
+"""`missing_numbers` names no more."""
+
+
 def missing_numbers(stems: Sequence[str]) -> list[str]:
-    """Numbers that a run of frame names leaves out, judged by its usual step: ``00003`` of 00002, 00004 in steps of 1."""
+    """Numbers that a run of frame names leaves out, judged by its usual step: ``00003`` of 00002, 00004 in steps of 1.
+
+    At most `MOST_MISSING` of them.
+    """
     numbers = [int(m[0]) for s in stems if (m := re.search(r"\d+$", s))]
     if len(numbers) != len(stems) or len(numbers) < 3:
         return []
@@ -134,5 +167,6 @@ def missing_numbers(stems: Sequence[str]) -> list[str]:
     if step < 1:
         return []
     width = len(stems[0]) if all(len(s) == len(stems[0]) for s in stems) else 0
-    gone = [n for a, b in pairwise(numbers) for n in range(a + step, b, step)]
+    # one odd name (a date among numbers) leaves out millions: they are named as far as a message needs them
+    gone = islice((n for a, b in pairwise(numbers) for n in range(a + step, b, step)), MOST_MISSING)
     return [f"{n:0{width}d}" if width else str(n) for n in gone]

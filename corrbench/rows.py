@@ -12,6 +12,7 @@ import yaml
 
 from corrbench.errors import Refusal, nearest
 from corrbench.provenance import ROOT
+from corrbench.reading import is_litter
 from corrbench.yamls import read_yaml
 
 SCHEMAS = ROOT / "workflow" / "schemas"
@@ -165,11 +166,11 @@ class Rows:
         self._path: dict[str, Path] = {}
         self._resolved: dict[str, dict[str, Any]] = {}
         for folder in folders:
-            for odd in (folder / kind).glob("*.yml"):
+            for odd in (p for p in (folder / kind).glob("*.yml") if not is_litter(p.name)):
                 raise Refusal(
                     f"{odd}: not read", expected="files that end in .yaml", do=f"rename it to {odd.stem}.yaml"
                 )
-            for path in sorted((folder / kind).glob("*.yaml")):
+            for path in sorted(p for p in (folder / kind).glob("*.yaml") if not is_litter(p.name)):
                 row = read_yaml(path)
                 if not isinstance(row, dict) or row.get("name") != path.stem:
                     raise Refusal(
@@ -216,6 +217,10 @@ class Rows:
         base = row.pop("base", None)
         if base is None:
             return row
+        if not isinstance(base, str):
+            raise Refusal(
+                f"{self._path[name]}: base: {_short(base)}", expected="the name of one row", do="correct `base:`"
+            )
         if base not in self._raw:
             raise Refusal(
                 f"{self._path[name]}: no base row {base!r} in {self.kind}",
@@ -224,8 +229,13 @@ class Rows:
             )
         start = self._inherit(base, (*chain, name))
         if self.kind == "recipes" and "data" in row:  # its own data at every tier, not what the base has at some
-            tiers = start.get("tiers", {}).items()
-            start = {**start, "tiers": {t: {k: v for k, v in part.items() if k != "data"} for t, part in tiers}}
+            tiers = start.get("tiers", {})
+            if not (isinstance(tiers, Mapping) and all(isinstance(part, Mapping) for part in tiers.values())):
+                raise Refusal(
+                    f"{self._path[base]}: tiers: {_short(tiers)}", expected="a mapping of mappings", do="correct it"
+                )
+            without = {t: {k: v for k, v in part.items() if k != "data"} for t, part in tiers.items()}
+            start = {**start, "tiers": without}
         return merge(start, row)
 
 

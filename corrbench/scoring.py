@@ -13,14 +13,15 @@ from corrbench.entries import RANDOM, Entry
 from corrbench.errors import Refusal
 from corrbench.files import file_hash, read_json
 from corrbench.pretraining.recipe import PRETRAINED
-from corrbench.rows import read_yaml
+from corrbench.rows import AllRows, read_yaml
 
 KEYWORDS = ("released", "none", "own", "random")
 
 
 def plain_name(path: Path) -> str:
     """A name for the rows of a checkpoint: the stem of its file, with what `files:` of a config allows."""
-    name = re.sub(r"[^a-z0-9]+", "-", path.name.partition(".")[0].lower()).strip("-")
+    stem = re.sub(r"(\.(pth|pt|tar|ckpt|bin|pkl|t7|npz|safetensors))+$", "", path.name.lower())
+    name = re.sub(r"[^a-z0-9]+", "-", stem).strip("-")
     if not name or not name[0].isalpha() or name in KEYWORDS or RANDOM.match(name) or PRETRAINED.match(name):
         name = f"my-{name}".strip("-")
     return name
@@ -92,8 +93,21 @@ def _check_name(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any]
 
 
 def leave_out_lost(values: dict[str, Any]) -> list[str]:
-    """Remove the rows of checkpoints that are gone and were never converted; returns notes for the user."""
+    """Remove the rows that cannot be measured now: of checkpoints that are gone and were never converted, of data sets
+    whose disk is not there. Returns notes for the user."""
     results, notes = Path(values["results"]), []
+    rows = AllRows([Path(path) for path in values["rows"]], "command line").benchmarks
+    for key, root in list(values["data"].items()):
+        if root == "download" or Path(root).is_dir():
+            continue
+        away = {b for run in values["runs"] for b in run["benchmarks"] if rows.get(b, "runs")["data"] == key}
+        values["runs"] = [run for run in values["runs"] if not away & set(run["benchmarks"])]
+        values["subsets"] = {k: v for k, v in values["subsets"].items() if k not in away}
+        del values["data"][key]
+        notes.append(
+            f"data.{key}: {root} is not there; rows of {', '.join(sorted(away))} are left out. What was measured of them is "
+            "kept in the results folder: score them again when the disk is back"
+        )
     for name, file in list(values["files"].items()):
         if Path(file["path"]).is_file():
             continue

@@ -31,14 +31,13 @@ def check_archive(path: Path) -> None:
             if unpacked > MOST * path.stat().st_size:  # before a small file fills the memory
                 bad: str | None = f"{unpacked / 1e9:.1f} GB packed into {path.stat().st_size / 1e6:.1f} MB"
             else:
-                bad = archive.testzip()
+                member = archive.testzip()
+                bad = None if member is None else f"{member} does not have its checksum"
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
         bad = str(error)
     if bad is not None:
         raise Refusal(
-            f"{path}: a damaged file ({bad} does not have its checksum)"
-            if "/" in bad
-            else f"{path}: a damaged file ({bad})",
+            f"{path}: a damaged file ({bad})",
             expected="a file as torch.save wrote it",
             do="copy or download it again; a file that corrbench made: remove it and run again",
         )
@@ -54,6 +53,8 @@ def load_tensors(path: Path, what: str, do: str = "remove it and run the stage t
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
+    except (MemoryError, PermissionError):
+        raise
     except Exception as error:  # bytes that are no pickle fail in many ways: KeyError, struct.error, ...
         raise Refusal(
             f"{path}: not readable as {what} ({type(error).__name__}: {' '.join(str(error).split())[:160]})",

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from corrbench.errors import Refusal
+from corrbench.errors import Refusal, of_system
 from corrbench.files import digest, file_hash, write_json
 
 
@@ -56,10 +56,13 @@ class Notes:
             hasher = hashlib.sha256()
             for name in sorted(files):
                 if files[name].is_file():
-                    hasher.update(f"{name}:{files[name].stat().st_size}\n".encode())
-                    with files[name].open("rb") as file:
-                        while block := file.read(1 << 20):
-                            hasher.update(block)
+                    try:
+                        hasher.update(f"{name}:{files[name].stat().st_size}\n".encode())
+                        with files[name].open("rb") as file:
+                            while block := file.read(1 << 20):
+                                hasher.update(block)
+                    except OSError as error:
+                        raise of_system(error, files[name]) from error
             return hasher.hexdigest()[:12]
 
         return self.remembered("version", files, read)
@@ -86,11 +89,6 @@ def _note(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def content_version(files: Mapping[str, Path], cache: Path, *, keep: bool = True) -> str:
-    """`Notes.version` with the notes in the folder `cache`."""
-    return Notes(cache, keep=keep).version(files)
 
 
 def gpu_count() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +19,9 @@ _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$")
 
 
 class _Strict:
-    """Refuses a key that stands twice, keys that are no text, and values that YAML reads otherwise than they look."""
+    """Refuses values that YAML reads otherwise than they look."""
 
     path: Path
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        seen: dict[str, int] = {}
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else []:
-            line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode) or key.tag not in (
-                "tag:yaml.org,2002:str",
-                "tag:yaml.org,2002:merge",
-            ):
-                said = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
-                raise Refusal(
-                    f"{self.path}: line {line}: the key {said!r} is no text",
-                    expected="text as a key",
-                    do="put it in quotes if it is meant as text",
-                )
-            if key.value in seen and key.tag.endswith(":str"):
-                raise Refusal(
-                    f"{self.path}: the key {key.value!r} stands twice, in line {seen[key.value]} and in line {line}",
-                    expected="every key once",
-                    do="join the two, or remove one",
-                )
-            seen[key.value] = line
-        return super().construct_mapping(node, deep=deep)  # type: ignore[misc,no-any-return]
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         if not isinstance(node, yaml.MappingNode | yaml.SequenceNode) or node.tag.rpartition(":")[2] in (
@@ -84,7 +60,13 @@ def read_yaml(path: Path) -> Any:
         return _parse(text, path)
     except RecursionError as error:
         raise _too_much(path) from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:  # a tag that its value does not fit
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         said = " ".join((getattr(error, "problem", None) or str(error)).split())
         place = f"line {mark.line + 1}: " if mark else ""
@@ -116,6 +98,7 @@ def _parse(text: str, path: Path) -> Any:
         if node is None:
             return None
         _check_size(node, path)
+        _check_keys(node, path)
         return loader.construct_document(node)
     finally:
         loader.dispose()
@@ -140,6 +123,38 @@ def _check_size(root: Any, path: Path) -> None:
         return sizes[id(node)]
 
     size(root, 0)
+
+
+def _check_keys(root: Any, path: Path) -> None:
+    """Refuse keys that are no text or stand twice, before ``<<`` puts the keys of other mappings beside them."""
+    todo, known = [root], {id(root)}
+    while todo:
+        node = todo.pop()
+        if isinstance(node, yaml.ScalarNode):
+            continue
+        inner = [n for pair in node.value for n in pair] if isinstance(node, yaml.MappingNode) else node.value
+        todo += [n for n in inner if id(n) not in known]
+        known |= {id(n) for n in inner}
+        seen: dict[str, int] = {}
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else []:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in (
+                "tag:yaml.org,2002:str",
+                "tag:yaml.org,2002:merge",
+            ):
+                said = key.value if isinstance(key, yaml.ScalarNode) else "a list or mapping"
+                raise Refusal(
+                    f"{path}: line {line}: the key {said!r} is no text",
+                    expected="text as a key",
+                    do="put it in quotes if it is meant as text",
+                )
+            if key.value in seen and key.tag.endswith(":str"):
+                raise Refusal(
+                    f"{path}: the key {key.value!r} stands twice, in line {seen[key.value]} and in line {line}",
+                    expected="every key once",
+                    do="join the two, or remove one",
+                )
+            seen[key.value] = line
 
 
 def _too_much(path: Path, line: int | None = None) -> Refusal:

@@ -6,14 +6,16 @@ python -m scripts.convert --method random-r18 --seed 0 --out weights.pt
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from corrbench.errors import Refusal, run_program
-from corrbench.files import file_hash, linked, read_json, write_record
+from corrbench.files import file_hash, linked, read_json, settings_of, write_record
 from corrbench.outputs import claim
-from corrbench.reading import user_path
+from corrbench.provenance import code_version
+from corrbench.reading import natural_number, user_path
 from corrbench.rows import AllRows
 from corrbench.weights.canonical import is_canonical, save_weights
 from corrbench.weights.convert import convert, random_weights
@@ -30,7 +32,7 @@ def main() -> None:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=user_path, help="file to convert")
-    source.add_argument("--seed", type=int, help="make seeded, untrained weights")
+    source.add_argument("--seed", type=natural_number, help="make seeded, untrained weights")
     parser.add_argument(
         "--container",
         metavar="NAME",
@@ -51,8 +53,9 @@ def main() -> None:
     )
     args = parser.parse_args()
 
+    code = code_version("scripts/convert.py")  # of what was loaded, whatever is edited meanwhile
     if args.settings:
-        encoder, released = settings_of(args.settings)
+        encoder, released = method_of(args.settings)
     else:
         row = AllRows(args.rows).methods.get(args.method, "--method")
         encoder, released = row["encoder"], row.get("released") or {}
@@ -72,7 +75,9 @@ def main() -> None:
                 container=args.container,
             )
         save_weights(args.out, weights)
-        write_record(report, {**weights.meta, "weights_file_sha256": file_hash(args.out)})
+        origin = {"converted_from": os.path.abspath(args.checkpoint)} if args.checkpoint else {}
+        made = {**weights.meta, **origin, "code": code, "weights_file_sha256": file_hash(args.out)}
+        write_record(report, made)
     print(json.dumps(weights.meta, indent=2))
     if stripped := weights.meta.get("stripped"):
         print(f"note: stripped {', '.join(stripped)} from the names of the checkpoint", file=sys.stderr)
@@ -80,13 +85,10 @@ def main() -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def settings_of(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def method_of(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Encoder and released file of a method, from JSON."""
-    try:
-        settings = json.loads(text)
-    except ValueError as error:
-        raise Refusal(f"--settings: no JSON ({error})", expected="JSON of a method", do="correct --settings") from error
-    if not (isinstance(settings, dict) and isinstance(settings.get("encoder"), dict)):
+    settings = settings_of(text)
+    if not isinstance(settings.get("encoder"), dict):
         raise Refusal("--settings: no encoder in it", expected="JSON with `encoder`", do="correct --settings")
     return settings["encoder"], settings.get("released") or {}
 

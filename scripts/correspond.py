@@ -6,6 +6,7 @@ python -m scripts.correspond --weights results/weights/crw-r18/released/weights.
 """
 
 import argparse
+import math
 import os
 import sys
 
@@ -51,7 +52,9 @@ def main() -> None:
     row = load_weights(args.weights).meta["encoder"]
     net = load_encoder(row, [args.weights], device)
     colour = row.get("colour", "rgb")
-    temperature = args.temperature or (1.0 if row["arch"] == "stm" else 0.05)
+    temperature = (1.0 if row["arch"] == "stm" else 0.05) if args.temperature is None else args.temperature
+    if not 0 < temperature < math.inf:
+        raise Refusal(f"--temperature {temperature}", expected="a number above 0", do="correct --temperature")
     images = read_image(args.source), read_image(args.target)
     source, target = (encode(net, image, device, colour=colour, source=i == 0) for i, image in enumerate(images))
 

@@ -16,7 +16,8 @@ from corrbench.datasets.youtube_vos import open_youtube_vos
 from corrbench.errors import Refusal, run_program
 from corrbench.files import settings_of, write_record
 from corrbench.outputs import claim
-from corrbench.reading import user_path
+from corrbench.provenance import code_version
+from corrbench.reading import positive, user_path
 
 
 def main() -> None:
@@ -32,9 +33,10 @@ def main() -> None:
     )
     parser.add_argument("--version", help="content version of the files, for the record (used by the workflow)")
     parser.add_argument("--out", type=user_path, help="JSON file for the fingerprint, settings and counts")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--workers", type=positive, default=os.cpu_count(), help="processes")
     args = parser.parse_args()
 
+    code = code_version("scripts/doctor.py")  # of what was loaded, whatever is edited meanwhile
     if args.settings:
         settings = settings_of(args.settings)
     else:
@@ -59,7 +61,8 @@ def main() -> None:
     if args.out:
         counts = {f.name: {"frames": f.frames, "objects": f.objects} for f in diagnosis.findings}
         fingerprint = diagnosis.fingerprint(args.kind)
-        record = {**settings, "kind": args.kind, "fingerprint": fingerprint, "version": args.version, "counts": counts}
+        record = {**settings, "kind": args.kind, "fingerprint": fingerprint, "version": args.version, "counts": counts,
+                  "code": code}  # fmt: skip
         with claim(args.out):
             write_record(args.out, {**record, "files": diagnosis.files(args.kind)})
 

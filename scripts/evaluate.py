@@ -10,15 +10,16 @@ import sys
 
 from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.davis import open_davis
+from corrbench.datasets.opening import read_findings
 from corrbench.errors import Refusal, few, run_program
-from corrbench.files import SEAL, read_record
+from corrbench.files import SEAL
 from corrbench.metrics.crosscheck import cross_check
 from corrbench.metrics.davis import GLOBAL_COLUMNS, evaluate, global_scores
 from corrbench.metrics.masks import masks_record
-from corrbench.metrics.scores import write_scores
-from corrbench.outputs import claim
+from corrbench.metrics.scores import FILES, write_scores
+from corrbench.outputs import claim, refuse_replacing
 from corrbench.provenance import code_version, libraries
-from corrbench.reading import user_path
+from corrbench.reading import positive, user_path
 
 
 def main() -> None:
@@ -33,12 +34,12 @@ def main() -> None:
     parser.add_argument("--out", type=user_path, required=True, help="folder of score files to write")
     parser.add_argument("--propagation", type=user_path, help="summary that propagate.py wrote, for the record")
     parser.add_argument("--cross-check", action="store_true", help="run davis2017-evaluation too; refuse a difference")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--workers", type=positive, default=os.cpu_count(), help="processes")
     args = parser.parse_args()
 
     code = code_version("scripts/evaluate.py")  # of what was loaded, whatever is edited meanwhile
     if args.data:
-        data = read_record(args.data, "the doctor's record")
+        data = read_findings(args.data)
     else:
         data = settings_by_hand(args.benchmark, args.root, subset=args.subset, rows=args.rows)
     if data["row"]["scoring"] == "boxes":
@@ -51,12 +52,13 @@ def main() -> None:
         raise Refusal(
             f"{data['label']} has no public annotations",
             expected="a benchmark that is scored here",
-            do="upload the zip that the postprocess stage packs",
+            do="upload the zip that scripts.submission packs (results/.../submission.zip of the workflow)",
         )
     davis = open_davis(args.root, data["row"], data["sequences"], data if args.data else None)
     single = data["row"]["scoring"] == "single-object"
     made, known = masks_record(args.masks, args.propagation)
     with claim(args.out):
+        refuse_replacing(args.out, FILES, "scores.json", "metric")
         scores = evaluate(davis, args.masks, single_object=single, workers=args.workers, made=known)
         if args.cross_check:
             print(cross_check(davis, args.masks, scores, single_object=single))

@@ -8,14 +8,15 @@ import argparse
 
 from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.boxes import read_times
+from corrbench.datasets.opening import read_findings
 from corrbench.datasets.otb import open_otb
 from corrbench.errors import Refusal, run_program
 from corrbench.files import read_record
-from corrbench.metrics.otb import mean_scores, score_sequence, speed_fps, write_track_scores
-from corrbench.outputs import claim
+from corrbench.metrics.otb import FILES, mean_scores, score_sequence, speed_fps, write_track_scores
+from corrbench.outputs import claim, refuse_replacing
 from corrbench.provenance import code_version, libraries
 from corrbench.reading import user_path
-from corrbench.tracking.folder import read_tracked
+from corrbench.tracking.folder import read_tracked, times_of
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
 
     code = code_version("scripts/evaluate_boxes.py")  # of what was loaded, whatever is edited meanwhile
     data = (
-        read_record(args.data, "the doctor's record")
+        read_findings(args.data)
         if args.data
         else settings_by_hand(args.benchmark, args.root, subset=args.subset, rows=args.rows)
     )
@@ -46,7 +47,11 @@ def main() -> None:
             expected="a benchmark of boxes",
             do="score masks with python -m scripts.evaluate --masks FOLDER",
         )
-    tracking = read_record(args.tracking, "a summary of tracking") if args.tracking else None
+    tracking = (
+        read_record(args.tracking, "a summary of tracking", keys=("entry", "key", "sequences"))
+        if args.tracking
+        else None
+    )
     otb = open_otb(args.root, data["row"], data["sequences"], data if args.data else None)
     scores, speeds = {}, {}
     for name in otb.sequences:
@@ -55,8 +60,8 @@ def main() -> None:
             scores[name] = score_sequence(read_tracked(args.boxes, name, tracking, args.tracking), truth)
         except Refusal as refusal:
             raise Refusal(f"{name}: {refusal}") from refusal
-        times = args.boxes / "times" / f"{name}_time.txt"
-        speeds[name] = speed_fps(read_times(times, len(truth))) if times.exists() else -1.0
+        times = times_of(args.boxes, name, tracking, args.tracking)
+        speeds[name] = speed_fps(read_times(times, len(truth))) if times else -1.0
     record = {
         "benchmark": data["row"]["name"],
         "label": data["label"],
@@ -67,6 +72,7 @@ def main() -> None:
         "libraries": libraries(),
     }
     with claim(args.out):
+        refuse_replacing(args.out, FILES, "scores.json", "metric")
         write_track_scores(args.out, args.entry, scores, speeds, record)
     total = mean_scores(scores)
     print(

@@ -20,7 +20,7 @@ from corrbench.datasets.frame_folders import frames_output
 from corrbench.datasets.got10k import build_track_index
 from corrbench.datasets.videos import build_index, check_skipped, write_skipped, write_ytvos_csv
 from corrbench.errors import Refusal, run_program
-from corrbench.reading import user_path
+from corrbench.reading import positive, user_path
 from corrbench.rows import AllRows, validate
 
 
@@ -36,7 +36,7 @@ def main() -> None:
         "--out", type=user_path, required=True, help="folder for index.csv, skipped.csv and frame folders"
     )
     parser.add_argument("--most-skipped", type=float, help="largest share of unreadable videos (default: the row's)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads")
+    parser.add_argument("--workers", type=positive, default=os.cpu_count(), help="threads")
     args = parser.parse_args()
     if args.workers < 1:
         parser.error(f"--workers {args.workers}: at least 1")

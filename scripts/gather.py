@@ -5,9 +5,12 @@ are removed and refused: the next run of the workflow makes them again, and keep
 """
 
 import argparse
+import re
 
+from corrbench.datasets.opening import read_findings
 from corrbench.errors import Refusal, run_program
 from corrbench.files import read_record, settings_of, write_record
+from corrbench.metrics.masks import SUMMARY
 from corrbench.outputs import claim
 from corrbench.propagation.parts import merge, unfit
 from corrbench.reading import user_path
@@ -23,16 +26,18 @@ def main() -> None:
     parser.add_argument("--out", type=user_path, required=True, help="summary to write")
     args = parser.parse_args()
 
-    data = read_record(args.data, "the doctor's record")
+    data = read_findings(args.data)
     wanted = {
         "settings": settings_of(args.settings),
-        "weights_sha256": [read_record(path, "a conversion report")["sha256"] for path in args.reports],
+        "weights_sha256": [
+            read_record(path, "a conversion report", keys=["sha256"])["sha256"] for path in args.reports
+        ],
         "inputs": data["fingerprint"],
     }
     parts, ill = {}, {}
     for path in args.parts:
         try:
-            parts[path] = read_record(path, "a part's summary")
+            parts[path] = read_record(path, "a part's summary", keys=SUMMARY)
             why = unfit(parts[path], wanted, args.labels)
         except Refusal as refusal:
             why = str(refusal).splitlines()[0]
@@ -48,7 +53,10 @@ def main() -> None:
         summary = merge(list(parts.values()), data["sequences"])
     except Refusal:
         for path in ill or parts:
-            path.unlink(missing_ok=True)
+            if re.fullmatch(
+                r"\d+of\d+\.json", path.name
+            ):  # as the workflow calls parts; nothing else is ours to remove
+                path.unlink(missing_ok=True)
         raise
     with claim(args.out):
         write_record(args.out, summary)

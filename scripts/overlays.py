@@ -3,8 +3,9 @@
 import argparse
 
 from corrbench.datasets.davis import open_davis
+from corrbench.datasets.opening import read_findings
 from corrbench.errors import run_program
-from corrbench.files import atomic, read_record
+from corrbench.files import atomic
 from corrbench.images import write_image
 from corrbench.metrics.masks import masks_record
 from corrbench.outputs import claim
@@ -21,7 +22,7 @@ def main() -> None:
     parser.add_argument("--out", type=user_path, required=True, help="PNG to write")
     args = parser.parse_args()
 
-    data = read_record(args.data, "the doctor's record")
+    data = read_findings(args.data)
     davis = open_davis(args.root, data["row"], data["sequences"], data)
     made = masks_record(args.masks, None)[1]
     picture = sheet(davis, args.masks, args.title, single_object=data["row"]["scoring"] == "single-object", made=made)

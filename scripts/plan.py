@@ -155,11 +155,13 @@ def main() -> None:
         print(__doc__)
         return
     check_files(arguments)
-    command = [sys.executable, "-m", "snakemake", *arguments, "--dry-run"]
+    # before what the user says: behind a `--` everything is a target
+    command = [sys.executable, "-m", "snakemake", "--dry-run"]
     if not any(a in ("-c", "--cores", "-j", "--jobs", "--profile") or a.startswith("--cores=") for a in arguments):
         command += ["--cores", "all"]
     if not any(a in ("-s", "--snakefile") for a in arguments):
         command += ["--snakefile", str(ROOT / "Snakefile")]
+    command += arguments
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines()

@@ -17,6 +17,7 @@ from corrbench.report.records import read_intact
 from corrbench.report.results import entry_folder
 from corrbench.report.table import check_rows, read_checked_table
 from corrbench.report.targets import main_metric
+from corrbench.tracking.folder import read_tracked, times_of
 
 
 def main() -> None:
@@ -59,10 +60,21 @@ def main() -> None:
 
 
 def toolkit(config: Config, entries: list[Entry], folder: Path) -> None:
-    """Copies of all boxes as got10k expects them, so that `ExperimentOTB(result_dir=folder).report([...])` reads them."""
+    """Copies of all boxes as got10k expects them, so that `ExperimentOTB(result_dir=folder).report([...])` reads them.
+
+    Raises Refusal for boxes and times that are not those that were tracked.
+    """
     with made_folder(folder, "toolkit") as temporary:
         for entry in entries:
-            shutil.copytree(entry_folder(config, entry) / "boxes", temporary / "OTB2015" / entry.id)
+            place, out = entry_folder(config, entry), temporary / "OTB2015" / entry.id
+            summary = place / entry.summary
+            tracking = read_intact(summary, "a summary of tracking")
+            (out / "times").mkdir(parents=True)
+            for name in tracking["sequences"]:
+                read_tracked(place / "boxes", name, tracking, summary)
+                shutil.copy2(place / "boxes" / f"{name}.txt", out)
+                if times := times_of(place / "boxes", name, tracking, summary):
+                    shutil.copy2(times, out / "times")
 
 
 if __name__ == "__main__":

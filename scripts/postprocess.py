@@ -9,6 +9,7 @@ import torch
 from corrbench.datasets.palette import save_mask
 from corrbench.errors import Refusal, run_program
 from corrbench.files import file_hash, read_record, settings_of, write_record
+from corrbench.metrics.masks import SUMMARY
 from corrbench.outputs import made_folder
 from corrbench.parallel import threads
 from corrbench.progress import Progress
@@ -16,7 +17,7 @@ from corrbench.propagation.decode import decode
 from corrbench.propagation.folder import check_score_file
 from corrbench.propagation.protocol import Decode
 from corrbench.provenance import code_version, libraries
-from corrbench.reading import user_path
+from corrbench.reading import positive, user_path
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,14 @@ def main() -> None:
     parser.add_argument("--labels", type=user_path, required=True, help="folder of score files")
     parser.add_argument("--settings", required=True, help="JSON: {decode: {...}}, the protocol's decode rules")
     parser.add_argument("--out", type=user_path, required=True, help="folder of masks to write")
-    parser.add_argument("--workers", type=int, default=1, help="threads")
+    parser.add_argument("--workers", type=positive, default=1, help="threads")
     args = parser.parse_args()
 
     code = code_version("scripts/postprocess.py")  # of what was loaded, whatever is edited meanwhile
     torch.set_num_threads(1)
     settings = settings_of(args.settings)
     rule = Decode(**settings["decode"])
-    summary = read_record(args.propagation, "a summary of propagation")
+    summary = read_record(args.propagation, "a summary of propagation", keys=SUMMARY)
     work = [
         Work(args.labels / f"{n}.npz", d["sha256"], Path(n), rule, summary["key"], args.propagation)
         for n, d in summary["sequences"].items()

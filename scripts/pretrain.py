@@ -29,7 +29,7 @@ from corrbench.pretraining.processes import Processes
 from corrbench.pretraining.recipe import TIERS, Recipe, pretrain_code
 from corrbench.pretraining.saved import LOG, refuse_foreign
 from corrbench.provenance import device_name, libraries
-from corrbench.reading import user_path
+from corrbench.reading import natural_number, positive, user_path
 from corrbench.rows import AllRows
 from corrbench.weights.trained import HASH, read_start
 
@@ -41,7 +41,7 @@ def main() -> None:
     which.add_argument("--settings", help="JSON of the recipe at its tier (used by the workflow)")
     parser.add_argument("--rows", type=user_path, nargs="*", default=[], help="further folders with recipes/ rows")
     parser.add_argument("--tier", choices=TIERS, default="smoke")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=natural_number, default=0)
     parser.add_argument("--data", type=user_path, required=True, help="index.csv of scripts/frames.py")
     parser.add_argument("--root", type=user_path, required=True, help="folder of the indexed videos or frame folders")
     parser.add_argument(
@@ -57,11 +57,13 @@ def main() -> None:
     )
     parser.add_argument("--out", type=user_path, required=True, help="folder of the run")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--threads", type=int, help="CPU threads of the network")
-    parser.add_argument("--workers", type=int, default=0, help="processes that load data, for each training process")
+    parser.add_argument("--threads", type=positive, help="CPU threads of the network")
+    parser.add_argument(
+        "--workers", type=natural_number, default=0, help="processes that load data, for each training process"
+    )
     parser.add_argument("--save-minutes", type=float, default=10, help="time between saves")
-    parser.add_argument("--save-steps", type=int, help="steps between saves, besides")
-    parser.add_argument("--log-steps", type=int, default=1, help="steps between lines of the log")
+    parser.add_argument("--save-steps", type=positive, help="steps between saves, besides")
+    parser.add_argument("--log-steps", type=positive, default=1, help="steps between lines of the log")
     parser.add_argument("--tensorboard", action="store_true", help="write event files too")
     parser.add_argument("--cost", action="store_true", help="print what the run would cost, and stop")
     args = parser.parse_args()
@@ -156,7 +158,7 @@ def from_json(text: str, option: str) -> Any:
     """The value of an option that is JSON."""
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refusal(f"{option}: no JSON ({error})", expected="JSON", do=f"correct {option}") from error
 
 

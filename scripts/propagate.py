@@ -9,15 +9,16 @@ from contextlib import nullcontext
 import torch
 
 from corrbench.datasets.davis import open_davis
+from corrbench.datasets.opening import read_findings
 from corrbench.errors import run_program
-from corrbench.files import read_record, settings_of, write_record
+from corrbench.files import settings_of, write_record
 from corrbench.machine import pick_device
 from corrbench.outputs import claim
 from corrbench.propagation.parts import part_numbers, part_of
 from corrbench.propagation.protocol import Protocol
 from corrbench.propagation.run import propagate_benchmark
 from corrbench.provenance import code_version, device_name, libraries
-from corrbench.reading import user_path
+from corrbench.reading import positive, user_path
 from corrbench.weights.canonical import load_weights
 from corrbench.weights.load import load_encoder
 
@@ -33,20 +34,20 @@ def main() -> None:
     parser.add_argument("--out", type=user_path, required=True, help="summary to write when all are done")
     parser.add_argument("--part", help="I/K: only every K-th sequence from the I-th (0-based)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--threads", type=positive, help="CPU threads")
     args = parser.parse_args()
 
     code = code_version("scripts/propagate.py")  # of what was loaded, whatever is edited meanwhile
     if args.threads:
         torch.set_num_threads(args.threads)
-    settings, data = settings_of(args.settings), read_record(args.data, "the doctor's record")
+    settings, data = settings_of(args.settings), read_findings(args.data)
     protocol = Protocol.from_settings({**settings["protocol"], "copy": settings["copy"]})
     device = pick_device(args.device)
     print(f"{args.entry} on {data['label']}, device {device_name(device)}")
     hashes = [load_weights(path).meta["sha256"] for path in args.weights]
     for path, sha in zip(args.weights, hashes, strict=True):
         print(f"weights {path}: sha256 {sha}")
-    encoder = None if protocol.copy else load_encoder(settings["encoder"], args.weights, device)
+    encoder = None if protocol.copy else load_encoder(settings["encoder"], args.weights, device, sha256=hashes)
     record = {
         "settings": settings,
         "weights_sha256": hashes,

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from corrbench.config import Config
 from corrbench.controller import PARENT
 from corrbench.errors import Refusal, few, run_program
 from corrbench.files import atomic
+from corrbench.outputs import claim
 from corrbench.provenance import ROOT
 from corrbench.reading import user_path
 from corrbench.report.shown import audit_shown
@@ -63,8 +64,9 @@ def check_before_running(args: argparse.Namespace, values: dict[str, Any]) -> No
 
         method = config.rows.methods.get(args.method, "--method")
         found = convert(
-            args.checkpoint, encoder=method["encoder"], method=args.method, trust_pickle=args.trust_pickle
-        ).meta["family"]
+            args.checkpoint, encoder=method["encoder"], method=args.method, trust_pickle=args.trust_pickle,
+            container=args.container,
+        ).meta["family"]  # fmt: skip
         own = method.get("released", {}).get("family", found)
         if found != own:
             print(
@@ -131,6 +133,11 @@ def main() -> None:
         "--subset", action="store_true", help="score the sequences that are there; the table will say so"
     )
     parser.add_argument("--name", help="name of the checkpoint in the table; by default the stem of its file")
+    parser.add_argument(
+        "--container",
+        metavar="NAME",
+        help="entry of the checkpoint to take (teacher, state_dict_ema, ...) where several fit",
+    )
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--rows", type=user_path, nargs="*", default=[], help="folders with rows of your own")
     parser.add_argument(
@@ -138,6 +145,10 @@ def main() -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would run")
     args = parser.parse_args()
+    if args.checkpoint is None:
+        for option in ("name", "container", "trust_pickle"):
+            if getattr(args, option):
+                parser.error(f"--{option.replace('_', '-')} is for a --checkpoint")
     if args.results.exists() and not args.results.is_dir():
         raise Refusal(f"--results {args.results}: a file", expected="a folder, or nothing", do="name another folder")
 
@@ -145,13 +156,16 @@ def main() -> None:
     if path is not None:
         path = args.checkpoint = path.expanduser().absolute()
         name = name or plain_name(path)
+    file = {"path": str(path), "trust_pickle": args.trust_pickle}
+    if args.container:
+        file["container"] = args.container
     run = {"protocols": [args.protocol], "benchmarks": [args.benchmark]}
     source = [name] if args.checkpoint else ["released"] if args.released else []
     values = {
         "results": str(args.results.expanduser()),
         "device": args.device,
         "rows": [str(p.expanduser().absolute()) for p in args.rows],
-        "files": {name: {"path": str(path), "trust_pickle": args.trust_pickle}} if args.checkpoint else {},
+        "files": {name: file} if args.checkpoint else {},
         "subsets": {args.benchmark: "present"} if args.subset else {},
         "runs": [
             {"methods": ["identity"], "weights": ["none"], "benchmarks": [args.benchmark]},
@@ -161,21 +175,23 @@ def main() -> None:
     check_before_running(args, values)
     results = Path(values["results"])
     kept = results / "config.yaml"
-    values, notes = add(earlier(kept), values, str(kept))
-    notes += leave_out_lost(values)
-    Config(copy.deepcopy(values), "command line").check_data()
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    text = "# written by scripts/score.py, which adds to it\n" + yaml.safe_dump(
-        values, sort_keys=False, allow_unicode=True
-    )
+    with nullcontext() if args.dry_run else claim(kept):  # two calls at once must not lose each other's rows
+        values, notes = add(earlier(kept), values, str(kept))
+        notes += leave_out_lost(values)
+        Config(copy.deepcopy(values), "command line").check_data()
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
+        text = "# written by scripts/score.py, which adds to it\n" + yaml.safe_dump(
+            values, sort_keys=False, allow_unicode=True
+        )
+        if not args.dry_run:
+            with atomic(kept) as temporary:
+                temporary.write_text(text, encoding="utf-8")
     if args.dry_run:
         with tempfile.TemporaryDirectory() as scratch:
             config = Path(scratch) / "config.yaml"
             config.write_text(text, encoding="utf-8")
             sys.exit(run_workflow(config, "--dry-run"))
-    with atomic(kept) as temporary:
-        temporary.write_text(text, encoding="utf-8")
     start = time.time()
     status = run_workflow(kept)
     if status < 0:
@@ -187,7 +203,7 @@ def main() -> None:
     if status:
         print(said_by_jobs(results, start), file=sys.stderr)
         sys.exit(1)
-    check_answer(Config.read(kept))
+    check_answer(Config(copy.deepcopy(values), str(kept)))
     print((results / "table.md").read_text(encoding="utf-8"))
     print(f"page: {results}/report.html   table: {results}/table.csv")
 

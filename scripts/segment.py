@@ -9,15 +9,15 @@ import shutil
 import torch
 
 from corrbench.datasets.davis import open_davis
-from corrbench.datasets.opening import is_youtube_vos
+from corrbench.datasets.opening import is_youtube_vos, read_findings
 from corrbench.datasets.youtube_vos import open_youtube_vos
 from corrbench.encoders.stm import STM
 from corrbench.errors import run_program
-from corrbench.files import read_record, settings_of, write_record
+from corrbench.files import settings_of, write_record
 from corrbench.machine import pick_device
 from corrbench.outputs import claim, made_folder
 from corrbench.provenance import code_version, device_name, libraries
-from corrbench.reading import user_path
+from corrbench.reading import positive, user_path
 from corrbench.segmentation.protocol import MaskPropagation
 from corrbench.segmentation.run import davis_jobs, segment_benchmark, youtube_vos_jobs
 from corrbench.weights.canonical import load_weights
@@ -35,17 +35,17 @@ def main() -> None:
     parser.add_argument("--masks", type=user_path, required=True, help="folder of masks to write when all are done")
     parser.add_argument("--out", type=user_path, required=True, help="summary to write when all are done")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--threads", type=positive, help="CPU threads")
     args = parser.parse_args()
 
     code = code_version("scripts/segment.py")  # of what was loaded, whatever is edited meanwhile
     if args.threads:
         torch.set_num_threads(args.threads)
-    settings, data = settings_of(args.settings), read_record(args.data, "the doctor's record")
+    settings, data = settings_of(args.settings), read_findings(args.data)
     rules, device, row = MaskPropagation.from_settings(settings), pick_device(args.device), data["row"]
     print(f"{args.entry} on {data['label']}, device {device_name(device)}")
     sha = load_weights(args.weights).meta["sha256"]
-    net = load_encoder({"arch": "stm"}, [args.weights], device)
+    net = load_encoder({"arch": "stm"}, [args.weights], device, sha256=[sha])
     assert isinstance(net, STM)
     record = {
         "settings": settings, "weights_sha256": [sha], "inputs": data["fingerprint"], "scoring": row["scoring"],

@@ -6,11 +6,11 @@ DAVIS: the sequence folders lie directly in the zip. YouTube-VOS: below one fold
 import argparse
 import zipfile
 
-from corrbench.datasets.opening import is_youtube_vos
+from corrbench.datasets.opening import is_youtube_vos, read_findings
 from corrbench.errors import Refusal, run_program
 from corrbench.files import atomic, read_record
 from corrbench.images import decode_ids, read_known
-from corrbench.metrics.masks import masks_record
+from corrbench.metrics.masks import SUMMARY, masks_record
 from corrbench.outputs import claim
 from corrbench.reading import list_files, user_path
 
@@ -18,17 +18,24 @@ from corrbench.reading import list_files, user_path
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--masks", type=user_path, required=True, help="<sequence>/<frame>.png")
+    parser.add_argument("--propagation", type=user_path, help="propagation.json: refuse masks of another run")
     parser.add_argument("--data", type=user_path, required=True, help="inputs.json that the doctor wrote")
     parser.add_argument("--out", type=user_path, required=True, help="zip file to write")
     args = parser.parse_args()
 
-    data = read_record(args.data, "the doctor's record")
-    record, made = masks_record(args.masks, None)
+    data = read_findings(args.data)
+    record, made = masks_record(args.masks, args.propagation)
     if record is None:
         raise Refusal(
             f"{args.masks}: no record.json",
             expected="masks that the postprocess or segment stage made, with the record of their content",
-            do="run these stages; a zip of other masks is made with any packer",
+            do="run these stages; masks from elsewhere are packed with zip, after `scripts.doctor` looked at the data",
+        )
+    if args.propagation and read_record(args.propagation, keys=SUMMARY)["record"].get("inputs") != data["fingerprint"]:
+        raise Refusal(
+            f"{args.masks}: masks of other images or first annotations than {args.data} lists",
+            expected="masks of this data set",
+            do="run the workflow again",
         )
     files = {name: list_files(args.masks / name, (".png",)) for name in data["sequences"]}
     for name, found in files.items():

@@ -5,16 +5,18 @@ Targets that an earlier, interrupted run finished with the same settings are kep
 
 import argparse
 import os
+from dataclasses import replace
 
 import torch
 
+from corrbench.datasets.opening import read_findings
 from corrbench.datasets.otb import open_otb
 from corrbench.errors import run_program
-from corrbench.files import canonical_json, read_record, settings_of, write_record
+from corrbench.files import canonical_json, settings_of, write_record
 from corrbench.machine import pick_device
 from corrbench.outputs import claim
 from corrbench.provenance import code_version, device_name, libraries
-from corrbench.reading import user_path
+from corrbench.reading import positive, user_path
 from corrbench.tracking.run import Parts, track_benchmark
 from corrbench.tracking.siamfc import head_hash
 from corrbench.weights.canonical import load_weights
@@ -34,20 +36,21 @@ def main() -> None:
     parser.add_argument("--out", type=user_path, required=True, help="summary to write when all are done")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="processes on CPUs; on a GPU threads that make crops"
+        "--workers", type=positive, default=os.cpu_count(), help="processes on CPUs; on a GPU threads that make crops"
     )
     args = parser.parse_args()
 
     code = code_version("scripts/track.py")  # of what was loaded, whatever is edited meanwhile
-    settings, data = settings_of(args.settings), read_record(args.data, "the doctor's record")
+    settings, data = settings_of(args.settings), read_findings(args.data)
     device = pick_device(args.device)
     print(f"{args.entry} on {data['label']}, device {device_name(device)}")
     parts, hashes = None, {"weights_sha256": [], "head": None}
     if settings["kind"] != "stay":
         parts = Parts(canonical_json(settings), args.weights, args.head)
         parts.network(torch.device("cpu"))  # refuses what does not fit before anything is tracked
-        hashes["weights_sha256"] = [load_weights(args.weights).meta["sha256"]]
-        hashes["head"] = head_hash(args.head) if args.head else None
+        sha256, head = load_weights(args.weights).meta["sha256"], head_hash(args.head) if args.head else None
+        hashes = {"weights_sha256": [sha256], "head": head}
+        parts = replace(parts, recorded=(sha256, head))
     record = {
         "settings": settings,
         **hashes,

@@ -46,7 +46,7 @@ def make(config):
                   "sha256": f"numbers of {weights.path}"}  # fmt: skip
         path = config.checkpoint_path(weights)
         if path is not None:
-            report["source"] = {"sha256": file_hash(path)}
+            report["source"] = {"file": path.name, "sha256": file_hash(path)}
         folder = results / "weights" / weights.path
         write_record(folder / "report.json", report)
         torch.save({"state_dict": {"w": torch.zeros(2)}, "extra": {}, "meta": report}, folder / "weights.pt")

@@ -62,7 +62,7 @@ def run_here(recipe, frames, out, *, world=1, **changes):
 
 
 def same_state(a: Path, b: Path) -> bool:
-    """Equal bit for bit: model and optimiser of two runs."""
+    """Equal bit for bit: model and optimizer of two runs."""
     one, two = (torch.load(path, weights_only=True) for path in (a, b))
     flat = lambda state: [v for _, v in sorted(_flatten(state).items())]  # noqa: E731
     return one["step"] == two["step"] and all(

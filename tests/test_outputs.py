@@ -94,7 +94,7 @@ def test_a_folder_on_another_disk_stays_linked(tmp_path):
 def test_temporaries_of_one_output_only(tmp_path):
     for name in (".a.12-ff.tmp.npz", ".b.12-ff.tmp.npz", ".a.7.tmp.json", ".hidden", "a.npz"):
         (tmp_path / name).write_text("")
-    remove_temporaries(tmp_path, "a", ".npz")
+    remove_temporaries(tmp_path, tmp_path / "a.npz")
     assert sorted(p.name for p in tmp_path.iterdir()) == [".a.7.tmp.json", ".b.12-ff.tmp.npz", ".hidden", "a.npz"]
 
 

@@ -26,10 +26,17 @@ def read_numbers(path: Path, columns: int, expected: str) -> NDArray[np.float64]
 
     Raises Refusal for a file that is no UTF-8 text and, by its number, for a line of anything else.
     """
+    return parse_numbers(path, read_text(path), columns, expected)
+
+
+def parse_numbers(path: Path, text: str, columns: int, expected: str) -> NDArray[np.float64]:
+    """What `read_numbers` reads, of the text of a file; `path` is for the message."""
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        words = line.replace(",", " ").split()
-        if not words:
+    for number, line in enumerate(text.splitlines(), 1):
+        # between two commas stands a number, or the line is broken
+        parts = line.strip().removesuffix(",").split(",")
+        words = [word for part in parts for word in part.split() or [""]]
+        if not line.strip():
             continue
         if len(words) != columns or not all(map(_NUMBER.match, words)):
             raise Refusal(

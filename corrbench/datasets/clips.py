@@ -52,7 +52,7 @@ class ClipReader:
     index: ClipIndex
 
     def read(self, clip: int, number: int) -> tuple[Image.Image, Image.Image]:
-        """Frame and mask, counted from 0: RGB and the stored values (ids, or grey for static images).
+        """Frame and mask, counted from 0: RGB and the stored values (ids, or gray for static images).
 
         Raises Refusal for a file that is missing or cannot be read, and for values of a mask that are no ids.
         """
@@ -62,10 +62,10 @@ class ClipReader:
         if not single:
             image, mask = _frame(image, row, number), _frame(mask, row, number)
         picture = _picture(image)
-        ids = _grey(mask) if single else Image.fromarray(decode_ids(mask, read_bytes(mask)))
+        ids = _gray(mask) if single else Image.fromarray(decode_ids(mask, read_bytes(mask)))
         if single and 0 < (brightest := np.array(ids).max()) < 128:
             raise Refusal(
-                f"{mask}: no grey value above {brightest}, which is background all over",
+                f"{mask}: no gray value above {brightest}, which is background all over",
                 expected="0 and 255 (values above 127 are the object)",
                 do="store the mask as black and white",
             )
@@ -99,15 +99,15 @@ def _picture(path: Path) -> Image.Image:
         raise Refusal(f"{path}: {error}", expected="an image", do="unpack it again") from error
 
 
-def _grey(path: Path) -> Image.Image:
-    """The mask of a single image. They come as grey, RGB, palette or one bit: their grey value counts."""
+def _gray(path: Path) -> Image.Image:
+    """The mask of a single image. They come as gray, RGB, palette or one bit: their gray value counts."""
     data = read_bytes(path)
     check_picture(path, data, rotation=False)
     try:
         with Image.open(io.BytesIO(data)) as opened:
             if opened.mode[0] in "IF" and np.array(opened).max(initial=0) > 255:
                 raise Refusal(
-                    f"{path}: a grey value of {np.array(opened).max()}",
+                    f"{path}: a gray value of {np.array(opened).max()}",
                     expected="values up to 255",
                     do="store the mask with 8 bits",
                 )

@@ -180,7 +180,7 @@ def other_layout(root: Path, year: int, resolution: str) -> str:
 def check_first_ids(path: Path, ids: Pixels, *, single_object: bool, gaps: bool) -> None:
     """Raise Refusal when the ids of a first annotation are not what objects are numbered by: 1 to K without gaps.
 
-    Other values mean that a palette image was stored as grey or that the edges were smoothed. A single object has one
+    Other values mean that a palette image was stored as gray or that the edges were smoothed. A single object has one
     value above 0 (255 or 1), or the ids of several objects that count as one. `gaps`: the data set is known to leave out ids.
     """
     present = [int(v) for v in np.unique(ids) if v not in (0, VOID)]
@@ -192,9 +192,24 @@ def check_first_ids(path: Path, ids: Pixels, *, single_object: bool, gaps: bool)
         f"{path}: the ids {few([str(v) for v in present], 8)} in the first annotation",
         expected="ids 1 to K without gaps"
         + (", or one value above 0" if single_object else "")
-        + "; other values come from a palette stored as grey, or from smoothed edges",
+        + "; other values come from a palette stored as gray, or from smoothed edges",
         do="save the masks as palette PNGs with their ids; where a data set is known to leave out ids, name the sequence under `id_gaps:` of its benchmark row",
     )
+
+
+MOST_IDS = 64
+"""Ids up to here can be those of objects: no data set of video segmentation has as many in a video."""
+
+
+def is_soft(ids: Pixels, *, single_object: bool) -> bool:
+    """True for values that are no ids, as a resize or a network's probabilities make them along edges.
+
+    They are several and reach beyond `MOST_IDS`; with several objects only those count that no pixel has inside its region.
+    """
+    present = [int(v) for v in np.unique(ids) if v and (single_object or v != VOID)]
+    if len(present) < 2 or max(present) <= MOST_IDS:
+        return False
+    return single_object or _smoothed(ids, present)
 
 
 def _smoothed(ids: Pixels, present: list[int]) -> bool:

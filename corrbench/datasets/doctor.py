@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from corrbench.datasets.davis import Davis, Sequence, check_first_ids, objects_of
+from corrbench.datasets.davis import Davis, Sequence, check_first_ids, is_soft, objects_of
 from corrbench.datasets.otb import Otb, Track
 from corrbench.datasets.youtube_vos import Video, YoutubeVos
 from corrbench.errors import Refusal, few
-from corrbench.images import Kind, Pixels, check_picture, decode_ids, palette_doubt
+from corrbench.images import VOID, Kind, Pixels, check_picture, decode_ids, palette_doubt
 from corrbench.parallel import parallel_map
 from corrbench.progress import Progress
 from corrbench.reading import missing_numbers, read_bytes
@@ -292,6 +292,8 @@ def _examine(arguments: tuple[Davis, str, bool]) -> Finding:
         finding.problems.append(str(refusal).replace("\n", ";"))
         return finding
     reader.note_numbers(sequence.frames)
+    if (start := sequence.frames[0]).isdecimal() and int(start) != 0:
+        finding.doubts.append(f"the first frame is {start}; DAVIS counts from 0: are frames missing at the start?")
     rule = "single" if single else "multi"  # how ids are read decides labels and scores as the bytes do
     finding.inputs = reader.fingerprint(rule, [*sequence.images, sequence.annotations[0]], "inputs")
     finding.annotations = reader.fingerprint(rule, list(sequence.annotations), "annotations")
@@ -299,7 +301,7 @@ def _examine(arguments: tuple[Davis, str, bool]) -> Finding:
 
 
 def _examine_annotations(sequence: Sequence, single: bool, reader: _Reader) -> None:
-    finding, later = reader.finding, {}
+    finding, later, void = reader.finding, {}, []
     for i, path in enumerate(sequence.annotations):
         ids = reader.ids(path)
         if i == 0:
@@ -309,9 +311,23 @@ def _examine_annotations(sequence: Sequence, single: bool, reader: _Reader) -> N
             finding.objects = max(present, default=0)
             if not present:
                 finding.problems.append("no object in the first frame")
+        elif not single and (ids == VOID).any():
+            void.append(path.name)
+            if not present:
+                finding.problems.append(
+                    f"annotation {path.name} holds 255 (void) and no object: a mask of 0 and 255, not of ids?"
+                )
+        if i and is_soft(ids, single_object=single):
+            finding.problems.append(
+                f"annotation {path.name} holds {len(np.unique(ids))} values: smoothed edges, not ids?"
+            )
         for number in sorted(n for n in present if n > finding.objects and n not in later):
             later[number] = path.name
     finding.doubts += [
         f"object {number} first appears in {where}; the metric counts it as background"
         for number, where in list(later.items())[:5]
     ]
+    if void:
+        finding.doubts.append(
+            f"{len(void)} annotations after the first hold 255 (void, background), the first {void[0]}"
+        )

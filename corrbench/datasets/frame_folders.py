@@ -21,7 +21,7 @@ from typing import Any
 from corrbench.errors import Refusal, few
 from corrbench.files import linked, read_json, read_record, write_record
 from corrbench.outputs import MANIFEST, claim, remove_temporaries
-from corrbench.reading import is_litter
+from corrbench.reading import is_litter, is_system_file
 
 NOTE = "video.json"
 KIND = "frames"
@@ -57,7 +57,7 @@ class Note:
             raise Refusal(
                 f"{path}: not the frame that was extracted (another CRC-32{cut})",
                 expected=f"the frames that {NOTE} beside it lists",
-                do=REMEDY,
+                do=f"remove {path.parent}, and run the frames stage again: it extracts that video anew",
             )
 
 
@@ -116,7 +116,7 @@ def foreign_in(folder: Path, made: bool) -> list[str]:
     """Names in a folder of frames, to be replaced, that the frames stage did not write. `made`: the stage made the root."""
     if not folder.exists():
         return []
-    names = sorted(e.name for e in os.scandir(folder) if not is_litter(e.name))
+    names = sorted(e.name for e in os.scandir(folder) if not is_system_file(e.name))
     if names and not made and not _is_note(folder / NOTE):
         return names
     return [name for name in names if name != NOTE and not (_FRAME.match(name) and (folder / name).is_file())]

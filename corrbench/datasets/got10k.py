@@ -92,7 +92,10 @@ class TrackIndex:
             missing = [name for name in COLUMNS if name not in table]
             if missing or not len(table):
                 raise ValueError(f"no column {few(missing)}" if missing else "no row")
-            frames, boxes = table["frame"].to_numpy(np.int64), table[list(COLUMNS[2:])].to_numpy(np.float32)
+            counted, boxes = table["frame"].to_numpy(np.float64), table[list(COLUMNS[2:])].to_numpy(np.float32)
+            frames = counted.astype(np.int64)
+            if not np.array_equal(frames, counted):
+                raise ValueError("a frame that is no whole number")
         except (ValueError, TypeError, OverflowError, pd.errors.ParserError) as error:
             said = " ".join(str(error).split())[:160]
             raise wrong_table(path, f"no table of tracks ({said})", f"the columns {', '.join(COLUMNS)}") from error

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from corrbench.errors import Refusal, few
-from corrbench.files import atomic, digest, read_record, write_record
+from corrbench.files import SEAL, atomic, digest, read_json, read_record, write_record
 from corrbench.reading import read_bytes, read_text
 
 Row = TypeVar("Row")
@@ -122,6 +122,8 @@ def read_table(path: Path) -> str:
     text = read_text(path)
     record = path.with_suffix(".json")
     if record.exists():
+        if not _is_record(record):
+            return text  # a file of the user's with that name
         known = read_record(record, "the record of a table", f"remove it and {path.name}, and {REMEDY}")
         if known.get("table") == path.name and known.get("sha256") != hashlib.sha256(read_bytes(path)).hexdigest():
             raise Refusal(
@@ -130,6 +132,15 @@ def read_table(path: Path) -> str:
                 do=f"{REMEDY}; if you changed it yourself, remove {record}",
             )
     return text
+
+
+def _is_record(path: Path) -> bool:
+    """False for JSON that is clearly something else than the record of a table; a damaged file counts as one."""
+    try:
+        found = read_json(path)
+    except Refusal:
+        return True
+    return isinstance(found, dict) and bool({"table", "sha256", SEAL} & found.keys())
 
 
 def wrong_table(path: Path, found: str, expected: str) -> Refusal:

@@ -9,11 +9,12 @@ from typing import Any
 from corrbench.datasets.davis import IMAGES, MASKS
 from corrbench.datasets.otb import open_otb
 from corrbench.datasets.youtube_vos import ANNOTATIONS, FRAMES, SCORED, listed_videos
-from corrbench.errors import Refusal
+from corrbench.errors import Refusal, of_system
+from corrbench.files import read_record
 from corrbench.images import Kind
 from corrbench.reading import is_litter, natural
 
-__all__ = ["Kind", "data_files", "is_tracking", "is_youtube_vos", "whole_split"]
+__all__ = ["Kind", "data_files", "is_tracking", "is_youtube_vos", "read_findings", "whole_split"]
 
 
 def is_tracking(row: Mapping[str, Any]) -> bool:
@@ -54,9 +55,18 @@ def data_files(root: Path, row: Mapping[str, Any], sequences: Sequence[str], kin
     return {path.relative_to(root).as_posix(): path for path in found}
 
 
+def read_findings(path: Path) -> dict[str, Any]:
+    """What the doctor wrote of a data set: settings, counts, fingerprint, and the hash of every file. Raises Refusal for any other file."""
+    keys = ("row", "sequences", "label", "kind", "fingerprint", "counts", "files")
+    return read_record(path, "inputs.json or annotations.json as scripts/doctor.py writes them", keys=keys)
+
+
 def _present(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """What of a folder counts, whatever is wrong with it: planning leaves that to the doctor."""
     if not folder.is_dir():
         return []
-    found = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and not is_litter(p.name)]
+    try:
+        found = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and not is_litter(p.name)]
+    except OSError as error:
+        raise of_system(error, folder) from error
     return sorted(found, key=lambda p: natural(p.stem))

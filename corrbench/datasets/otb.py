@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corrbench.datasets.boxes import read_numbers
+from corrbench.datasets.boxes import parse_numbers
 from corrbench.datasets.davis import IMAGES, known_of
 from corrbench.errors import Refusal, nearest
 from corrbench.images import NOTHING_KNOWN, Known, Pixels, read_image, read_known
-from corrbench.reading import is_litter, list_files, read_text, what_lies_in
+from corrbench.reading import decode_text, is_litter, list_files, read_text, what_lies_in
 
 FAR = 1e6
 """Pixels beyond which a coordinate is no place in or near a picture."""
@@ -61,7 +61,6 @@ class Otb:
         annotation = self.annotation(name)
         folder = annotation.parent / "img"
         images = list_files(folder, IMAGES)
-        self.known.check_names(folder, [p.name for p in images], "inputs")
         first, last = self.ranges.get(name, (1, len(images)))
         if len(images) < last:
             raise Refusal(
@@ -70,6 +69,7 @@ class Otb:
                 do="unpack the sequence again",
             )
         images, boxes = images[first - 1 : last], read_truth(annotation, self.known)
+        self.known.check_names(folder, [p.name for p in images], "inputs")
         wanted = self.lengths.get(name, len(images))
         if len(boxes) != wanted or len(images) != wanted:
             raise Refusal(
@@ -115,9 +115,7 @@ def read_truth(path: Path, known: Known = NOTHING_KNOWN) -> NDArray[np.float64]:
 
     Raises Refusal for anything else, and for boxes that are no boxes of a picture: not finite, or beyond a million pixels.
     """
-    if known.expected(path) is not None:
-        read_known(path, known)
-    boxes = read_numbers(path, 4, "four numbers x y w h")
+    boxes = parse_numbers(path, decode_text(path, read_known(path, known)[0]), 4, "four numbers x y w h")
     wild = np.flatnonzero(~(np.abs(boxes) <= FAR).all(axis=1))  # a comparison with nan is False
     if len(wild):
         raise Refusal(

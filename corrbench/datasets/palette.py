@@ -15,7 +15,7 @@ _FIRST = (
     (191, 128, 128), (0, 64, 0), (128, 64, 0), (0, 191, 0), (128, 191, 0), (0, 64, 128), (128, 64, 128),
 )  # fmt: skip
 PALETTE: NDArray[np.uint8] = np.array([*_FIRST, *((i, i, i) for i in range(22, 256))], np.uint8)
-"""``[256, 3]`` RGB; rows 22..255 are grey."""
+"""``[256, 3]`` RGB; rows 22..255 are gray."""
 
 
 def save_mask(path: Path, ids: NDArray[np.uint8]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ def find(root: Path, patterns: str | Sequence[str]) -> list[Path]:
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         try:
             found = sorted(p for p in root.glob(pattern) if not _is_left_over(p.relative_to(root)))
+            _check_readable(root, found, pattern)
         except OSError as error:
             raise of_system(error, root) from error
         except (ValueError, NotImplementedError) as error:
@@ -30,6 +33,18 @@ def find(root: Path, patterns: str | Sequence[str]) -> list[Path]:
         if found:
             return found
     return []
+
+
+def _check_readable(root: Path, found: Sequence[Path], pattern: str) -> None:
+    """Raise OSError for a folder on the way of a glob that cannot be read: the glob passes over it in silence."""
+    depth = len(Path(pattern).parts) - 1
+    if "**" in pattern:
+        places = {p for p in root.rglob("*") if p.is_dir()}
+    else:
+        places = {p for level in range(1, depth + 1) for p in root.glob("/".join(Path(pattern).parts[:level]))}
+    for place in {root, *places}:
+        if place.is_dir() and not os.access(place, os.R_OK | os.X_OK) and not _is_left_over(place.relative_to(root)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
 
 
 def _is_left_over(path: Path) -> bool:

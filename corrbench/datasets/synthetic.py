@@ -23,7 +23,7 @@ class Mover:
 
     number: int
     box: bool
-    centre: tuple[float, float]
+    center: tuple[float, float]
     velocity: tuple[float, float]
     radius: tuple[float, float]
     growth: float
@@ -48,12 +48,12 @@ def _movers(rng: np.random.Generator, objects: int, frames: int, height: int, wi
         side = height * rng.uniform(0.14, 0.22)
         x = width * (i + 0.7) / (objects + 0.4)
         y = height * rng.uniform(0.3, 0.7)
-        # neighbours move towards each other, so they meet and occlude; the last object leaves the picture
+        # neighbors move towards each other, so they meet and occlude; the last object leaves the picture
         speed = width * rng.uniform(0.012, 0.02) * (1 if i % 2 == 0 else -1)
         leaves = int(frames * 0.75) if objects > 1 and i == objects - 1 else frames + 1
         tint = np.array([[50, 60, 210], [60, 200, 60], [215, 90, 50]][i % 3], np.float64)
         out.append(Mover(
-            number=i + 1, box=bool(i % 2), centre=(x, y), velocity=(speed, height * rng.uniform(-0.008, 0.008)),
+            number=i + 1, box=bool(i % 2), center=(x, y), velocity=(speed, height * rng.uniform(-0.008, 0.008)),
             radius=(side, side * rng.uniform(0.6, 1.1)), growth=rng.uniform(0.985, 1.02), spin=rng.uniform(-3, 3),
             leaves=leaves, texture=texture(rng, 96, tint),
         ))  # fmt: skip
@@ -63,7 +63,7 @@ def _movers(rng: np.random.Generator, objects: int, frames: int, height: int, wi
 def _draw(image: Frame, ids: Frame, mover: Mover, t: int, frames: int) -> None:
     height, width = ids.shape
     scale = mover.growth**t
-    x, y = mover.centre[0] + mover.velocity[0] * t, mover.centre[1] + mover.velocity[1] * t
+    x, y = mover.center[0] + mover.velocity[0] * t, mover.center[1] + mover.velocity[1] * t
     if mover.leaves <= frames:  # accelerate so that it is outside by then
         x += (width * 1.4) * (t / mover.leaves) ** 3
     angle = np.deg2rad(mover.spin * t)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def fuse(fine: Tensor, semantic: Tensor, weight: float) -> Tensor:
-    """Join ``[B, C1, h, w]`` and ``[B, C2, h, w]`` to ``[B, C1 + C2, h, w]``, each normalised over channels first.
+    """Join ``[B, C1, h, w]`` and ``[B, C2, h, w]`` to ``[B, C1 + C2, h, w]``, each normalized over channels first.
 
     ``L2(concat(weight * L2(fine), L2(semantic)))``, so a cosine of the result is the mean of the two cosines weighted
     by ``weight^2`` and 1. Source: SFC code/test_vos.py.

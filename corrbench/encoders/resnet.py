@@ -13,7 +13,7 @@ BASE_STRIDES = (1, 2, 2, 2)
 class ResNet(nn.Module):
     """torchvision ResNet-18/50 up to one layer, as dense features.
 
-    Input ``[B, 3, H, W]`` normalised RGB; output ``[B, C, ceil(H/s), ceil(W/s)]`` after the layer's last ReLU. With
+    Input ``[B, 3, H, W]`` normalized RGB; output ``[B, C, ceil(H/s), ceil(W/s)]`` after the layer's last ReLU. With
     strides (1, 2, 1, 1) layer3 has stride 8 and 256 (R18) or 1024 (R50) channels. Strides change without dilation,
     as CRW (code/utils/__init__.py), SFC (code/models/encoder.py) and VFS (sim_siam configs) do.
     """

@@ -11,7 +11,7 @@ class ResNetHR(nn.Module):
     """ResNet-18 variant without max-pool: input ``[B, 3, H, W]`` Lab; output ``[B, 64, ceil(H/4), ceil(W/4)]``.
 
     Stages of 64, 128, 256, 256 channels with strides 1, 2, 1, 1 (layer4 has no shortcut convolution), then a 3x3
-    convolution to 64 channels without normalisation or ReLU. LIIR adds a learned position map, resized bicubically to
+    convolution to 64 channels without normalization or ReLU. LIIR adds a learned position map, resized bicubically to
     the stem's output, after the stem's ReLU. Sources: MAST models/{mast,submodule}.py, LIIR models/resnet.py.
     """
 

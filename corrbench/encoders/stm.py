@@ -136,7 +136,7 @@ class STM(nn.Module):
         self.rgb_encoder = ImageEncoder()
         self.kv_m_f16, self.kv_q_f16 = KeyValue(), KeyValue()
         self.decoder = Decoder()
-        self.train()  # a new module would normalise by its batch until somebody asks for a mode
+        self.train()  # a new module would normalize by its batch until somebody asks for a mode
 
     @property
     def planes(self) -> int:

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from corrbench.datasets.davis import Davis
+from corrbench.datasets.davis import Davis, is_soft
 from corrbench.errors import Refusal, few
 from corrbench.images import NOTHING_KNOWN, VOID, Known, Pixels, read_ids
 from corrbench.parallel import parallel_map
@@ -40,7 +40,7 @@ def tolerance(height: int, width: int) -> int:
 
 
 def boundary(mask: Pixels) -> Pixels:
-    """Boundary map of a 0/1 mask ``[H, W]``: pixels that differ from their east, south or south-east neighbour.
+    """Boundary map of a 0/1 mask ``[H, W]``: pixels that differ from their east, south or south-east neighbor.
 
     The last row looks east only, the last column south only, the last pixel is 0 (davis2017/metrics.py ``_seg2bmap``).
     """
@@ -235,9 +235,15 @@ def _evaluate_sequence(arguments: tuple[Davis, str, Path, bool, Known]) -> list[
 
 
 def read_prediction(path: Path, *, single_object: bool = False, made: Known = NOTHING_KNOWN) -> Pixels:
-    """``[H, W]`` ids of a predicted mask. Raises Refusal for 255: void exists in annotations only."""
+    """``[H, W]`` ids of a predicted mask. Raises Refusal for 255, as void exists in annotations only, and for soft masks of one object."""
     ids = read_ids(path, made)
     if single_object:
+        if is_soft(ids, single_object=True):
+            raise Refusal(
+                f"{path}: {len(np.unique(ids))} values from 0 to {ids.max()}",
+                expected="0 and one other value, or ids of objects, which count as one",
+                do="threshold the masks: what is above 0 would all count as the object",
+            )
         return (ids != 0).astype(np.uint8)
     if (ids == VOID).any():
         raise Refusal(

@@ -3,7 +3,7 @@
 The rules:
 - one-pass evaluation; frame 0 is replaced by its ground truth and counted;
 - overlap: continuous boxes (no + 1), in [0, 1]; success curve: 21 thresholds 0, .05, ..., 1, share of frames *above* each;
-- centre error: distance of ``x + (w - 1) / 2``, ``y + (h - 1) / 2``; precision curve: 51 thresholds 0..50 px, share *within* each;
+- center error: distance of ``x + (w - 1) / 2``, ``y + (h - 1) / 2``; precision curve: 51 thresholds 0..50 px, share *within* each;
 - success = mean of the 21 values (at most 20/21), precision = the curve at 20 px, success rate = the curve at 0.5;
 - a box that is not a number counts as a failure in both;
 - overall curves are unweighted means over sequences, and scores are taken from them.
@@ -45,7 +45,7 @@ class TrackScores:
 
     @property
     def precision(self) -> float:
-        """Share of frames whose centre is within 20 px."""
+        """Share of frames whose center is within 20 px."""
         return float(self.precision_curve[20])
 
     @property
@@ -70,10 +70,10 @@ def overlap(a: Boxes, b: Boxes) -> NDArray[np.float64]:
     return np.clip(inter / (union + np.finfo(np.float64).eps), 0, 1)
 
 
-def centre_error(a: Boxes, b: Boxes) -> NDArray[np.float64]:
-    """Distance of centres in pixels, ``[F, 4]`` x ``[F, 4]`` -> ``[F]``."""
-    centres = [boxes[:, :2] + (boxes[:, 2:] - 1) / 2 for boxes in (a, b)]
-    return np.sqrt(((centres[0] - centres[1]) ** 2).sum(axis=1))
+def center_error(a: Boxes, b: Boxes) -> NDArray[np.float64]:
+    """Distance of centers in pixels, ``[F, 4]`` x ``[F, 4]`` -> ``[F]``."""
+    centers = [boxes[:, :2] + (boxes[:, 2:] - 1) / 2 for boxes in (a, b)]
+    return np.sqrt(((centers[0] - centers[1]) ** 2).sum(axis=1))
 
 
 def score_sequence(predicted: Boxes, truth: Boxes) -> TrackScores:
@@ -86,7 +86,7 @@ def score_sequence(predicted: Boxes, truth: Boxes) -> TrackScores:
         )
     predicted = predicted.copy()
     predicted[0] = truth[0]
-    ious, errors = overlap(predicted, truth), centre_error(predicted, truth)
+    ious, errors = overlap(predicted, truth), center_error(predicted, truth)
     with np.errstate(invalid="ignore"):
         return TrackScores((ious[:, None] > OVERLAPS).mean(axis=0), (errors[:, None] <= DISTANCES).mean(axis=0))
 
@@ -106,6 +106,10 @@ def speed_fps(seconds: NDArray[np.float64]) -> float:
     """
     positive = seconds[seconds > 0]
     return float(np.mean(1 / positive)) if len(positive) else -1.0
+
+
+FILES = ("global.csv", "per_sequence.csv", "performance.json", "scores.json")
+"""What `write_track_scores` writes."""
 
 
 def write_track_scores(

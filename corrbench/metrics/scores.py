@@ -12,6 +12,9 @@ import pandas as pd
 from corrbench.files import atomic, write_record
 from corrbench.metrics.davis import GLOBAL_COLUMNS, METRIC, ObjectScores, global_scores, statistics
 
+FILES = ("global.csv", "per_object.csv", "per_frame.csv.gz", "scores.json")
+"""What `write_scores` writes."""
+
 
 def write_scores(folder: Path, scores: list[ObjectScores], record: dict[str, Any]) -> None:
     """Write ``global.csv``, ``per_object.csv``, ``per_frame.csv.gz`` and ``scores.json`` below `folder`.

@@ -1,4 +1,4 @@
-"""Crops, colour and normalisation as the recipes have them. All draws come from a numpy generator that is passed in."""
+"""Crops, colour and normalization as the recipes have them. All draws come from a numpy generator that is passed in."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def random_box(
 ) -> Box:
     """A random resized crop's box: area share uniform, aspect log-uniform, 10 tries.
 
-    Fallback: the centre with the aspect clipped (torchvision), or with `square_fallback` the centred square of the short
+    Fallback: the center with the aspect clipped (torchvision), or with `square_fallback` the centerd square of the short
     side (mmaction). Boxes narrower than `smallest` pixels count as a failed try.
     """
     for _ in range(10):
@@ -71,12 +71,12 @@ def as_tensor(image: Image.Image | Pixels) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)))
 
 
-def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 ``[..., 3, H, W]`` to normalised float32."""
+def normalize(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """uint8 ``[..., 3, H, W]`` to normalized float32."""
     shape = (3, 1, 1)
-    centre = torch.tensor(mean, device=pixels.device).view(shape)
+    center = torch.tensor(mean, device=pixels.device).view(shape)
     spread = torch.tensor(std, device=pixels.device).view(shape)
-    return (pixels.float() / 255 - centre) / spread
+    return (pixels.float() / 255 - center) / spread
 
 
 def colour_jitter(
@@ -98,8 +98,8 @@ def colour_jitter(
     return np.asarray(picture)
 
 
-def grey(image: Pixels) -> Pixels:
-    """RGB to grey on three channels."""
+def gray(image: Pixels) -> Pixels:
+    """RGB to gray on three channels."""
     return np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2)
 
 

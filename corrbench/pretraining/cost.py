@@ -45,7 +45,7 @@ def cost_lines(run: Run, workers: int) -> Iterator[str]:
 
 
 def step_seconds(run: Run, batch: dict[str, torch.Tensor]) -> float:
-    """Seconds of one forward and backward pass with a collated batch; gradients are cleared, the optimiser does not move."""
+    """Seconds of one forward and backward pass with a collated batch; gradients are cleared, the optimizer does not move."""
     p = run.processes
     start = time.perf_counter()
     on_device = {name: value.to(p.device) for name, value in batch.items() if name != "replaced"}

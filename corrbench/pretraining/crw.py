@@ -120,7 +120,7 @@ class Model(Method):
     def nodes(self, patches: Tensor) -> Tensor:
         """``[B, T, N, 3, h, w]`` uint8 to unit vectors ``[B, C, T, N]``."""
         batch, frames, count = patches.shape[:3]
-        pixels = augment.normalise(patches.flatten(0, 2), augment.CIFAR_MEAN, augment.CIFAR_STD)
+        pixels = augment.normalize(patches.flatten(0, 2), augment.CIFAR_MEAN, augment.CIFAR_STD)
         per = (self.options.bn_clips or batch) * frames * count
         first, *others = pixels.split(per)
         maps = [self.encoder.model(first)]  # type: ignore[operator]

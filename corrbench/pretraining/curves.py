@@ -86,8 +86,8 @@ def plot_curves(lines: list[dict[str, Any]], path: Path, title: str) -> None:
     middle.plot(step, [line["lr"] for line in lines], color="tab:green", label="learning rate")
     middle.set(xlabel="step", ylabel="learning rate (green)", ylim=(0, None))
     other = middle.twinx()
-    other.plot(step, [line["gradient"] for line in lines], color="tab:grey", lw=0.8, label="norm of the gradient")
-    other.set(yscale="log", ylabel="norm of the gradient (grey)")
+    other.plot(step, [line["gradient"] for line in lines], color="tab:gray", lw=0.8, label="norm of the gradient")
+    other.set(yscale="log", ylabel="norm of the gradient (gray)")
     right.plot(step, [line["samples_per_second"] for line in lines], color="tab:purple")
     right.set(xlabel="step", ylabel="samples/s", ylim=(0, None), title=f"waiting for data: {waiting_share(lines):.0%}")
     with atomic(path) as temporary:

@@ -32,7 +32,7 @@ class Options:
     momentum: float = 0.99
     """Of the target network at the first step; rises to 1 along a cosine."""
     radius: float = 0.5
-    """Two cells are a positive pair when their centres are closer than this share of the larger cell's diagonal."""
+    """Two cells are a positive pair when their centers are closer than this share of the larger cell's diagonal."""
     hidden: int = 2048
     channels: int = 256
 
@@ -40,7 +40,7 @@ class Options:
 def positives(u: Tensor, v: Tensor, cells: int, radius: float) -> Tensor:
     """Which cells of two crops show the same place. u, v: boxes ``[B, 4]`` (x0, y0, x1, y1), each axis in 0..1.
 
-    Returns ``[B, cells^2, cells^2]`` of 0 and 1. The axes are normalised each on its own, so distances are those of a
+    Returns ``[B, cells^2, cells^2]`` of 0 and 1. The axes are normalized each on its own, so distances are those of a
     square picture (kept from the reference).
     """
     (cu, du), (cv, dv) = _cells(u, cells), _cells(v, cells)
@@ -49,7 +49,7 @@ def positives(u: Tensor, v: Tensor, cells: int, radius: float) -> Tensor:
 
 
 def _cells(box: Tensor, cells: int) -> tuple[Tensor, Tensor]:
-    """Centres ``[B, cells^2, 2]``, row-major, and the diagonal of a cell ``[B]``."""
+    """Centers ``[B, cells^2, 2]``, row-major, and the diagonal of a cell ``[B]``."""
     side = (box[:, 2:] - box[:, :2]) / cells  # [B, 2]
     steps = torch.arange(cells, device=box.device) + 0.5
     y, x = torch.meshgrid(steps, steps, indexing="ij")
@@ -106,7 +106,7 @@ class Model(Method):
                 slow.mul_(m).add_(p, alpha=1 - m)
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        views = [augment.normalise(batch["views"][:, i], augment.CIFAR_MEAN, augment.CIFAR_STD) for i in (0, 1)]
+        views = [augment.normalize(batch["views"][:, i], augment.CIFAR_MEAN, augment.CIFAR_STD) for i in (0, 1)]
         queries = [_unit(self.predictor(self.online_projector(self.online_encoder(v)))) for v in views]
         with torch.no_grad():
             keys = [_unit(self.target_projector(self.target_encoder(v))) for v in views]

@@ -65,7 +65,7 @@ def compact_target(weights: Tensor) -> tuple[Tensor, Tensor]:
     """Two peaks ``[B, P^2, h, w]`` and where they count ``[B, 1, h, w]``."""
     side = round(weights.shape[1] ** 0.5)
     place = torch.tensor(rec.offsets(side // 2), dtype=weights.dtype, device=weights.device)
-    peaks = torch.exp(-4 * math.log(2) * torch.cdist(place, place) ** 2)  # [centre, entry]
+    peaks = torch.exp(-4 * math.log(2) * torch.cdist(place, place) ** 2)  # [center, entry]
     values, best = weights.topk(2, dim=1)
     share = values.softmax(1)  # of the probabilities, so the larger is at most 0.731
     target = share[:, 0, ..., None] * peaks[best[:, 0]] + share[:, 1, ..., None] * peaks[best[:, 1]]  # [B, h, w, P^2]

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from corrbench.errors import DiskFull, Refusal
-from corrbench.files import atomic, digest, full_disk_refused, save_tensors
+from corrbench.files import atomic, full_disk_refused, save_tensors
 from corrbench.pretraining.method import Method
 from corrbench.pretraining.networks import join_batchnorm
 from corrbench.pretraining.order import STEP, DataReader, Order, StepData, Steps, loader, stream
 from corrbench.pretraining.processes import Processes
 from corrbench.pretraining.recipe import Recipe, options_of
-from corrbench.pretraining.saved import LOG, STATE, check_state, does_not_fit, load_state, save_state
+from corrbench.pretraining.saved import LOG, STATE, check_state, does_not_fit, load_state, save_state, set_aside
 from corrbench.pretraining.schedule import factor, make_optimizer, total_steps
 from corrbench.pretraining.stopping import Asked
 from corrbench.progress import Progress
@@ -145,21 +145,24 @@ class Run:
             ) from error
 
     def _saved(self, peek: bool) -> dict[str, Any] | None:
-        saved = load_state(self.folder)
-        if saved is None:
-            return None
-        differing = [k for k, v in self.identity.items() if saved["identity"].get(k) != v]
-        if not differing:
+        """The state of this run: ``last.pt``, or what was set aside when another run took its place."""
+        saved, mine = load_state(self.state_file), set_aside(self.folder, self.identity)
+        differing = [k for k, v in self.identity.items() if saved is not None and saved["identity"].get(k) != v]
+        if saved is not None and not differing:
             check_state(self.state_file, saved, self.total)
             return saved
-        if self.processes.first and not peek:
-            kept = self.state_file.with_name(f"last.{digest(saved['identity'], 8)}.pt")
+        before = load_state(mine)
+        if before is not None:
+            check_state(mine, before, self.total)
+        if saved is not None and self.processes.first and not peek:
+            kept = set_aside(self.folder, saved["identity"])
             self.state_file.replace(kept)
+            how = "starting anew" if before is None else f"going on from {mine.name}"
             print(
-                f"{self.state_file} was of another run ({', '.join(differing)} differ): starting anew, it is {kept.name} now",
+                f"{self.state_file} was of another run ({', '.join(differing)} differ): {how}, it is {kept.name} now",
                 flush=True,
             )
-        return None
+        return before
 
     def train(self, pace: Pace) -> None:
         """Run the remaining steps. Raises Stopped after a signal, and Refusal for a loss or a gradient that is not finite."""

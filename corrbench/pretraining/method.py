@@ -27,7 +27,7 @@ class Method(nn.Module, ABC):
         """Slow copies move here, before the forward pass."""
 
     def after_step(self) -> None:
-        """Queues are filled here, after the optimiser."""
+        """Queues are filled here, after the optimizer."""
 
     def load_init(self, raw: Mapping[str, Any]) -> None:
         """Start from another recipe's checkpoint."""

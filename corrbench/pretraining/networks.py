@@ -85,15 +85,15 @@ class JointBatchNorm(nn.Module):
         world = dist.get_world_size()
         count = x.numel() // x.shape[1] * world
         mean = _sum_over_processes(x.sum(axes)) / count
-        centred = x - mean.view(shape)
-        var = _sum_over_processes((centred * centred).sum(axes)) / count
+        centerd = x - mean.view(shape)
+        var = _sum_over_processes((centerd * centerd).sum(axes)) / count
         if self.track_running_stats:
             with torch.no_grad():
                 assert self.momentum is not None
                 self.num_batches_tracked += 1
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(var * count / (count - 1), self.momentum)
-        return centred * (torch.rsqrt(var + self.eps) * self.weight).view(shape) + self.bias.view(shape)
+        return centerd * (torch.rsqrt(var + self.eps) * self.weight).view(shape) + self.bias.view(shape)
 
 
 def _sum_over_processes(x: Tensor) -> Tensor:

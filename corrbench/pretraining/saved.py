@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from corrbench.errors import Refusal
-from corrbench.files import SEAL, read_json
+from corrbench.files import SEAL, digest, read_json
 from corrbench.reading import read_text
 from corrbench.tensors import load_sealed, save_sealed
 
@@ -31,12 +32,11 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     save_sealed(folder / STATE, state)
 
 
-def load_state(folder: Path) -> dict[str, Any] | None:
+def load_state(path: Path) -> dict[str, Any] | None:
     """The saved state of a run: model, optimizer, step, identity, segments, and the log as a list of lines.
 
     None where there is none. Raises Refusal for a file that is damaged, altered or not ours: a run never starts over by itself.
     """
-    path = folder / STATE
     if not (path.exists() or path.is_symlink()):
         return None
     state = load_sealed(path, "the saved state of a pretraining run", _DO)
@@ -44,6 +44,11 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     if wrong or not all(isinstance(line, str) for line in state["log"]):
         raise Refusal(f"{path}: without {', '.join(wrong) or 'a log'}", expected="the saved state of a run", do=_DO)
     return state
+
+
+def set_aside(folder: Path, identity: Mapping[str, Any]) -> Path:
+    """Where the state of a run is kept while another run has its folder."""
+    return folder / f"last.{digest(identity, 8)}.pt"
 
 
 def check_state(path: Path, state: dict[str, Any], total: int) -> None:

@@ -34,7 +34,7 @@ class Options:
     intra_video: bool = True
     """Compare every frame of a clip with every frame of the other; False: only those at the same place."""
     colour: bool = False
-    """Colour jitter, grey and blur: the "object-level" models."""
+    """Colour jitter, gray and blur: the "object-level" models."""
     repeat: int = 2
     """Passes over the data set in one epoch."""
     image: int = 224
@@ -78,7 +78,7 @@ class Model(Method):
 
     def project(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """``[B, T, 3, H, W]`` uint8 to z and p, ``[B, T, d]``."""
-        pixels = augment.normalise(clip.flatten(0, 1), augment.IMAGENET_MEAN, augment.IMAGENET_STD)
+        pixels = augment.normalize(clip.flatten(0, 1), augment.IMAGENET_MEAN, augment.IMAGENET_STD)
         z = self.img_head.projection_fcs(self.backbone(pixels).mean((2, 3)))  # type: ignore[operator]
         p = self.img_head.predictor_fcs(z)  # type: ignore[operator]
         return z.view(*clip.shape[:2], -1), p.view(*clip.shape[:2], -1)
@@ -144,7 +144,7 @@ class Source:
             if rng.random() < 0.8:
                 image = augment.colour_jitter(rng, image, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
             if rng.random() < 0.2:
-                image = augment.grey(image)
+                image = augment.gray(image)
             if rng.random() < 0.5:  # next to nothing, but faithful
                 radius = rng.uniform(0.1, 0.2)
                 image = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))

@@ -198,7 +198,7 @@ def _readd_ties(
     """Recompute, in place, the queries whose k-th candidate is tied with the next: all that reach it stay.
 
     Ties are those of exp(similarity / temperature) in float32, as DINO's ``label_propagation`` compares: division and
-    exponential round, so neighbouring similarities are one value there. `best` has similarities.
+    exponential round, so neighboring similarities are one value there. `best` has similarities.
     """
     k = selection.topk
     assert k is not None

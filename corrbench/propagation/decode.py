@@ -26,7 +26,7 @@ class Sizes:
 
 
 def decode(scores: Tensor, ids: list[int], sizes: Sizes, rule: Decode) -> Mask:
-    """Upsample ``scores [K, h, w]`` bilinearly (half-pixel centres), normalise, argmax, ids: ``[H, W]``.
+    """Upsample ``scores [K, h, w]`` bilinearly (half-pixel centers), normalize, argmax, ids: ``[H, W]``.
 
     The lowest class wins ties. Sources: CRW ``dump_predictions``, VFS ``vanilla_tracker.py``, DINO
     ``eval_video_segmentation.py``, MAST and LIIR ``benchmark.py`` / ``evaluate_davis.py``.

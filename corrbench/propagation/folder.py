@@ -81,6 +81,6 @@ def _readable(path: Path) -> bool:
 
 def remove_strays(folder: Path, names: set[str]) -> None:
     """Remove the score files of sequences that are not measured any more (an earlier, larger selection)."""
-    for path in [p for p in folder.iterdir() if p.suffix == ".npz" and not is_litter(p.name) and p.stem not in names]:
+    for path in [p for p in folder.iterdir() if p.suffix == ".npz" and p.stem not in names and _ours(p)]:
         path.unlink()
         path.with_suffix(".json").unlink(missing_ok=True)

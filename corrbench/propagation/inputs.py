@@ -1,4 +1,4 @@
-"""From a decoded image to an encoder's input: size, colour space, normalisation."""
+"""From a decoded image to an encoder's input: size, colour space, normalization."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from corrbench.propagation.decode import Sizes
 from corrbench.propagation.protocol import Image
 
 RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet constants: the test normalisation of every RGB encoder here (CRW code/data/vos.py)."""
+"""ImageNet constants: the test normalization of every RGB encoder here (CRW code/data/vos.py)."""
 DINO_STD = (0.228, 0.224, 0.225)
 """DINO's eval_video_segmentation.py has 0.228 in the first place."""
 LAB_MEAN, LAB_STD = (50.0, 0.0, 0.0), (50.0, 127.0, 127.0)
@@ -41,7 +41,7 @@ def network_size(height: int, width: int, rule: Image) -> Sizes:
 def prepare(image: NDArray[np.uint8], sizes: Sizes, rule: Image, colour: str) -> Tensor:
     """One image ``[H, W, 3]`` uint8 BGR to the encoder's input ``[3, H', W']`` float32.
 
-    `colour` is `rgb` or `lab`. Resizing happens on uint8 (VFS, DINO); padding after normalisation (LIIR).
+    `colour` is `rgb` or `lab`. Resizing happens on uint8 (VFS, DINO); padding after normalization (LIIR).
     """
     if not sizes.padded and sizes.network != sizes.image:
         image = cv2.resize(image, sizes.network[::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8)

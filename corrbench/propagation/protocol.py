@@ -30,10 +30,10 @@ class Image:
     size: Literal["native", "short_side", "floor64", "pad"]
     """native: as read. short_side: uint8 bilinear so that the short side is `pixels` (VFS). floor64: short side
     `pixels`, long side cut down to a multiple of 64, aspect not kept (DINO). pad: zeros right and below to a
-    multiple of `pixels`, after normalisation (LIIR)."""
+    multiple of `pixels`, after normalization (LIIR)."""
     pixels: int | None
     normalization: Literal["encoder", "dino"]
-    """encoder: the encoder's own test normalisation. dino: for RGB encoders DINO's constants (std[0] = 0.228)."""
+    """encoder: the encoder's own test normalization. dino: for RGB encoders DINO's constants (std[0] = 0.228)."""
 
 
 @dataclass(frozen=True)

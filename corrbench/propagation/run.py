@@ -17,7 +17,7 @@ from corrbench.datasets.davis import Davis, Sequence
 from corrbench.errors import Refusal, of_system
 from corrbench.files import atomic, digest, linked
 from corrbench.machine import peak_memory_mb
-from corrbench.outputs import remove_temporaries
+from corrbench.outputs import claim
 from corrbench.parallel import threads
 from corrbench.progress import Progress
 from corrbench.propagation.decode import Sizes, decode_classes
@@ -211,34 +211,34 @@ def propagate_benchmark(
     with Progress("propagate", sum(len(s.images) for s in sequences), unit="frame") as bar:
         for sequence in sequences:
             path = folder / f"{sequence.name}.npz"
-            earlier = finished(path, key)
-            if earlier is not None:
-                done[sequence.name] = earlier
-                bar.advance(len(sequence.images), f"{sequence.name} (kept)")
-                continue
-            remove_temporaries(folder, sequence.name, ".npz")
-            start, clock = time.perf_counter(), Clock(device)
-            frames = propagate_sequence(
-                encoder, sequence, protocol, device, colour=colour, single_object=single_object, clock=clock
-            )
-            with atomic(path) as temporary:
-                opening, first = next(frames)
-                with ScoreWriter(
-                    temporary, frames=sequence.frames, ids=opening.ids, grid=opening.grid, sizes=opening.sizes,
-                    first_mask=opening.mask, record={**record, "key": key, "sequence": sequence.name},
-                ) as writer:  # fmt: skip
-                    writer.write(first)
-                    bar.advance(note=sequence.name)
-                    for _, scores in frames:
-                        writer.write(scores)
+            with claim(path):  # another part of the benchmark may have the same sequence
+                earlier = finished(path, key)
+                if earlier is not None:
+                    done[sequence.name] = earlier
+                    bar.advance(len(sequence.images), f"{sequence.name} (kept)")
+                    continue
+                start, clock = time.perf_counter(), Clock(device)
+                frames = propagate_sequence(
+                    encoder, sequence, protocol, device, colour=colour, single_object=single_object, clock=clock
+                )
+                with atomic(path) as temporary:
+                    opening, first = next(frames)
+                    with ScoreWriter(
+                        temporary, frames=sequence.frames, ids=opening.ids, grid=opening.grid, sizes=opening.sizes,
+                        first_mask=opening.mask, record={**record, "key": key, "sequence": sequence.name},
+                    ) as writer:  # fmt: skip
+                        writer.write(first)
                         bar.advance(note=sequence.name)
-            seconds = time.perf_counter() - start
-            grid = f"{opening.grid[0]}x{opening.grid[1]}"
-            on_gpu = device.type == "cuda"
-            done[sequence.name] = finish(path, key, {
-                "frames": len(sequence.images), "grid": grid, "seconds": seconds, "fps": clock.fps, "peak_ram_mb": peak_memory_mb(),
-                "peak_gpu_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None,
-            })  # fmt: skip
+                        for _, scores in frames:
+                            writer.write(scores)
+                            bar.advance(note=sequence.name)
+                seconds = time.perf_counter() - start
+                grid = f"{opening.grid[0]}x{opening.grid[1]}"
+                on_gpu = device.type == "cuda"
+                done[sequence.name] = finish(path, key, {
+                    "frames": len(sequence.images), "grid": grid, "seconds": seconds, "fps": clock.fps, "peak_ram_mb": peak_memory_mb(),
+                    "peak_gpu_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None,
+                })  # fmt: skip
     if whole:
         remove_strays(folder, set(done))
     return {"sequences": done, "key": key, **totals(done)}

@@ -54,6 +54,7 @@ class Audit:
             self._probe(entry)
             self._summary(entry)
             self._masks(entry)
+            self._boxes(entry)
             self._scores(entry)
         return self.found
 
@@ -90,7 +91,9 @@ class Audit:
             return
         settings = self.config.benchmark_settings(benchmark)
         checks: dict[str, tuple[Any, Any]] = {"benchmark": ({key: made.get(key) for key in settings}, settings),
-                                              "kind": (made.get("kind"), kind)}  # fmt: skip
+                                              "kind": (made.get("kind"), kind),}  # fmt: skip
+        if "code" in made:  # the first edition did not note it
+            checks["code of the doctor"] = (made["code"], code_version("scripts/doctor.py"))
         version = self._version(benchmark, kind)
         if made.get("version") != version:
             checks["files of the data set changed"] = (None, "changed")
@@ -140,8 +143,14 @@ class Audit:
         if weights.seed is not None:
             checks["seed"] = (report.get("seed"), weights.seed)
         if weights.source == "released":
-            checks["family"] = (report.get("family"), row["released"]["family"])
+            released, source = row["released"], mapping(report.get("source"))
+            published = mapping(released.get("hash"))
+            checks["family"] = (report.get("family"), released["family"])
+            checks["released file"] = (source.get("file"), released["file"])
+            checks["its published hash"] = (mapping(source.get("claim")).get("value"), published.get("value"))
         path = config.checkpoint_path(weights)
+        if "code" in report and (path is None or path.is_file()):  # else nothing could convert it again
+            checks["code of the conversion"] = (report["code"], code_version("scripts/convert.py"))
         if path is not None and (
             now := self.notes.sha256(path)
         ):  # one that was removed to save space contradicts nothing
@@ -185,7 +194,9 @@ class Audit:
     def _summary(self, entry: Entry) -> None:
         """How labels were propagated, masks predicted or targets tracked; of a benchmark in parts every part as well."""
         folder = self._folder(entry)
-        for path in (folder / entry.summary, *sorted((folder / "parts").glob("*of*.json"))):
+        count = self.config.values["shards"].get(entry.benchmark["name"], 0) if entry.segmenter is None else 0
+        parts = [folder / "parts" / f"{i}of{count}.json" for i in range(count)]
+        for path in (folder / entry.summary, *parts):
             summary = self.record(path)
             if summary is None:
                 continue
@@ -233,6 +244,17 @@ class Audit:
         self._note(path, checks)
         if path not in self.found and (altered := altered_masks(path.parent, made, self.notes)):
             self.found[path] = f"masks that were changed since: {few(altered)}"
+
+    def _boxes(self, entry: Entry) -> None:
+        path = self._folder(entry) / entry.summary
+        made = self.record(path) if entry.probe is not None else None
+        if made is None or path in self.found:
+            return
+        boxes = path.parent / "boxes"
+        wanted = {name: mapping(done).get("sha256") for name, done in mapping(made.get("sequences")).items()}
+        altered = [name for name, sha in wanted.items() if self.notes.sha256(boxes / f"{name}.txt") != sha]
+        if altered:
+            self.found[path] = f"boxes that were changed since: {few(altered)}"
 
     def _scores(self, entry: Entry) -> None:
         path = self._folder(entry) / "scores" / "scores.json"
@@ -320,7 +342,8 @@ def _phrase(what: str, then: Any, now: Any) -> str:
         return f"{what}: " + "; ".join(differences(plain(then), plain(now))[:8])
     if what.startswith("code of"):
         return f"{what} changed"
-    return f"{what}: {then!r} -> {now!r}" if what in ("entry", "method", "seed", "family", "kind") else what
+    told = ("entry", "method", "seed", "family", "kind", "released file", "its published hash")
+    return f"{what}: {then!r} -> {now!r}" if what in told else what
 
 
 def _short(refusal: Refusal, path: Path) -> str:

@@ -12,12 +12,12 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from corrbench.datasets.boxes import read_boxes
 from corrbench.datasets.otb import Otb
 from corrbench.errors import Refusal
-from corrbench.metrics.otb import DISTANCES, OVERLAPS, centre_error, overlap
+from corrbench.metrics.otb import DISTANCES, OVERLAPS, center_error, overlap
 from corrbench.report.pictures import WIDTH, Picture, caption
-from corrbench.report.plots import COLOURS
+from corrbench.report.plots import COLORS
+from corrbench.tracking.folder import read_tracked
 
 FRAMES = 4
 """Pictures of each target."""
@@ -25,11 +25,16 @@ TRUTH, GUESS = (80, 220, 80), (60, 60, 255)
 """BGR."""
 
 
-def box_sheet(otb: Otb, boxes: Path, title: str) -> Picture:
-    """First to last frame of every target with the predicted (red) and the true box (green)."""
+def box_sheet(
+    otb: Otb, boxes: Path, title: str, tracking: Mapping[str, Any] | None = None, summary: Path | None = None
+) -> Picture:
+    """First to last frame of every target with the predicted (red) and the true box (green).
+
+    With the content of tracking.json and its path, raises Refusal for boxes that are not those that it lists.
+    """
     strips = []
     for name in otb.sequences:
-        track, guess = otb.track(name), read_boxes(boxes / f"{name}.txt")
+        track, guess = otb.track(name), read_tracked(boxes, name, tracking, summary)
         if guess.shape != track.boxes.shape:
             raise Refusal(
                 f"{boxes / name}.txt: {len(guess)} boxes",
@@ -37,7 +42,7 @@ def box_sheet(otb: Otb, boxes: Path, title: str) -> Picture:
                 do="track the sequence again",
             )
         guess[0] = track.boxes[0]
-        ious, errors = overlap(guess, track.boxes), centre_error(guess, track.boxes)
+        ious, errors = overlap(guess, track.boxes), center_error(guess, track.boxes)
         pictures = []
         for t in np.linspace(0, len(guess) - 1, FRAMES).round().astype(int):
             picture = track.image(t).copy()
@@ -52,7 +57,7 @@ def box_sheet(otb: Otb, boxes: Path, title: str) -> Picture:
         strips.append(np.concatenate(pictures, axis=1))
     head = np.full((44, FRAMES * WIDTH, 3), 255, np.uint8)
     cv2.putText(head, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-    legend = "red: tracked; green: annotation; overlap of the two boxes and distance of their centres"
+    legend = "red: tracked; green: annotation; overlap of the two boxes and distance of their centers"
     cv2.putText(head, legend, (6, 36), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (90, 90, 90), 1, cv2.LINE_AA)
     return np.concatenate([head, *strips], axis=0)
 
@@ -69,16 +74,16 @@ def _draw(picture: Picture, box: NDArray[Any], scale: float, colour: tuple[int, 
 
 
 def curve_figure(entries: Mapping[str, Mapping[str, Any]], title: str) -> Figure:
-    """Success over overlap and precision over centre error of some entries; `entries`: id -> content of scores.json."""
+    """Success over overlap and precision over center error of some entries; `entries`: id -> content of scores.json."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     panels: Sequence[tuple[str, NDArray[Any], str]] = (
-        ("success", OVERLAPS, "overlap threshold"), ("precision", DISTANCES, "centre error threshold (px)"),
+        ("success", OVERLAPS, "overlap threshold"), ("precision", DISTANCES, "center error threshold (px)"),
     )  # fmt: skip
     for ax, (kind, grid, label) in zip(axes, panels, strict=True):
         ranked = sorted(entries.items(), key=lambda item: -item[1]["global"][kind])
         for i, (name, scores) in enumerate(ranked):
             text = f"{name}  {100 * scores['global'][kind]:.1f}"
-            colour = COLOURS[list(entries).index(name) % len(COLOURS)]
+            colour = COLORS[list(entries).index(name) % len(COLORS)]
             ax.plot(
                 grid, 100 * np.array(scores["curves"][kind]), label=text, color=colour, ls=("-", "--", ":")[i // 10 % 3]
             )

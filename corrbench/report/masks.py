@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from corrbench.errors import of_system
 from corrbench.files import digest, file_hash
 from corrbench.workflow import Notes
 
@@ -34,9 +35,12 @@ def altered_masks(folder: Path, record: Mapping[str, Any], notes: Notes) -> list
 
 def _pictures(folder: Path) -> list[str]:
     found = []
-    for inside in os.scandir(folder):
-        if inside.is_dir():
-            found += [f"{inside.name}/{f.name}" for f in os.scandir(inside.path) if f.name.endswith(".png")]
-        elif inside.name.endswith(".png"):
-            found.append(inside.name)
+    try:
+        for inside in os.scandir(folder):
+            if inside.is_dir():
+                found += [f"{inside.name}/{f.name}" for f in os.scandir(inside.path) if f.name.endswith(".png")]
+            elif inside.name.endswith(".png"):
+                found.append(inside.name)
+    except OSError as error:
+        raise of_system(error, folder) from error
     return found

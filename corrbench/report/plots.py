@@ -20,7 +20,7 @@ from matplotlib.transforms import Bbox
 
 from corrbench.report.targets import BAND, main_metric
 
-COLOURS = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
+COLORS = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
 plt.rcParams.update(
     {
         "font.size": 9,
@@ -52,7 +52,7 @@ def leaderboard(table: pd.DataFrame, benchmark: str) -> Figure:
         )
         y += 1
         for row in group.sort_values(metric, ascending=False).to_dict("records"):
-            axes.barh(y, row[metric], height=0.72, color=COLOURS[i % len(COLOURS)], alpha=0.8)
+            axes.barh(y, row[metric], height=0.72, color=COLORS[i % len(COLORS)], alpha=0.8)
             end = row[metric]  # of what is drawn: the number stands behind it
             if pd.notna(row["published"]):
                 near, far = row["band"], BAND[1]
@@ -113,7 +113,7 @@ def quality_against_cost(table: pd.DataFrame, benchmark: str) -> Figure:
     part = table[table["fps"].notna()]
     for i, (protocol_hash, group) in enumerate(part.groupby("protocol_hash", sort=False)):
         names = ", ".join(dict.fromkeys(group["protocol"]))
-        axes.scatter(group["fps"], group[metric], label=f"{names} ({protocol_hash})", color=COLOURS[i % len(COLOURS)], marker="osD^vP*X<>"[i % 10], s=45)  # fmt: skip
+        axes.scatter(group["fps"], group[metric], label=f"{names} ({protocol_hash})", color=COLORS[i % len(COLORS)], marker="osD^vP*X<>"[i % 10], s=45)  # fmt: skip
     axes.set_xscale("log")
     # matplotlib writes the ticks of a logarithmic axis as formulas, which `text.parse_math` prints literally
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -13,7 +13,9 @@ from corrbench.errors import Refusal, of_system
 from corrbench.files import SEAL, digest, read_json, read_record
 from corrbench.reading import regular
 
-AGAIN = "your snakemake command with  --forcerun {} --  before the target"
+AGAIN = (
+    "your snakemake command with  --forcerun {0} --  before the target; or remove {0} and run the same command again"
+)
 """What to do about a file that a rule makes."""
 
 
@@ -82,6 +84,9 @@ def mark(table_sha256: str) -> str:
 
 def table_of_page(path: Path) -> str | None:
     """sha256 of the table.csv that a page shows, as it says itself; None for any other file."""
-    with path.open("rb") as file:
-        found = re.search(mark("([0-9a-f]*)"), file.read(1000).decode(errors="replace"))
+    try:
+        with path.open("rb") as file:
+            found = re.search(mark("([0-9a-f]*)"), file.read(1000).decode(errors="replace"))
+    except OSError as error:
+        raise of_system(error, path) from error
     return found[1] if found else None

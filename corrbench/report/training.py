@@ -7,14 +7,16 @@ from pathlib import Path
 
 from corrbench.config import Config
 from corrbench.entries import Entry
-from corrbench.pretraining.recipe import Recipe, method_module
+from corrbench.pretraining.recipe import Recipe, method_module, pretrain_code
+from corrbench.provenance import code_version
 from corrbench.workflow import Notes
 
 
 def data_fingerprint(config: Config, recipe: Recipe, notes: Notes) -> str:
     """What the index of a recipe's data lists now. Read once: the module that reads it imports torch."""
     index = config.results / "frames" / recipe.data / "index.csv"
-    return notes.remembered(f"index {recipe.method}", {"index": index}, lambda: _fingerprint(index, recipe.method))
+    what = f"index {recipe.method} {pretrain_code(recipe.method)}"
+    return notes.remembered(what, {"index": index}, lambda: _fingerprint(index, recipe.method))
 
 
 def _fingerprint(index: Path, method: str) -> str:
@@ -29,7 +31,8 @@ def head_of(config: Config, entry: Entry, notes: Notes) -> str | None:
     folder = config.probe_folder(entry)
     if folder is None or not (folder / "checkpoint.pth").is_file():
         return None
-    return notes.remembered("head", {"head": folder / "checkpoint.pth"}, lambda: _head(folder / "checkpoint.pth"))
+    what = f"head {code_version('scripts/track.py')}"
+    return notes.remembered(what, {"head": folder / "checkpoint.pth"}, lambda: _head(folder / "checkpoint.pth"))
 
 
 def _head(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Augmentation of frames and masks for STM's training (Mask-Propagation dataset/{vos_dataset,static_dataset,tps}.py).
 
-Images are PIL RGB, masks PIL grey. All draws come from a numpy generator; what must be the same for several frames is drawn
+Images are PIL RGB, masks PIL gray. All draws come from a numpy generator; what must be the same for several frames is drawn
 once, as a function from frame to frame.
 """
 
@@ -25,9 +25,9 @@ BICUBIC, NEAREST = InterpolationMode.BICUBIC, InterpolationMode.NEAREST
 
 
 def jitter(
-    rng: Generator, *, brightness: float, contrast: float, saturation: float, hue: float = 0.0, grey: float = 0.0
+    rng: Generator, *, brightness: float, contrast: float, saturation: float, hue: float = 0.0, gray: float = 0.0
 ) -> Callable[[Picture], Picture]:
-    """Colour jitter in a random order, then grey with probability `grey`."""
+    """Colour jitter in a random order, then gray with probability `gray`."""
     change = [
         (F.adjust_brightness, float(rng.uniform(1 - brightness, 1 + brightness))),
         (F.adjust_contrast, float(rng.uniform(1 - contrast, 1 + contrast))),
@@ -35,14 +35,14 @@ def jitter(
         (F.adjust_hue, float(rng.uniform(-hue, hue))),
     ]
     order = rng.permutation(len(change))
-    to_grey = bool(rng.random() < grey)
+    to_gray = bool(rng.random() < gray)
 
     def apply(image: Picture) -> Picture:
         for i in order:
             adjust, factor = change[i]
             if adjust is not F.adjust_hue or hue:
                 image = adjust(image, factor)
-        return F.rgb_to_grayscale(image, num_output_channels=3) if to_grey else image
+        return F.rgb_to_grayscale(image, num_output_channels=3) if to_gray else image
 
     return apply
 
@@ -56,7 +56,7 @@ def affine(
     how: InterpolationMode = BICUBIC,
     mask_how: InterpolationMode = NEAREST,
 ) -> Callable[[Pair], Pair]:
-    """Random rotation, x-shear and scale around the centre; corners get the mean colour, and 0 in the mask."""
+    """Random rotation, x-shear and scale around the center; corners get the mean colour, and 0 in the mask."""
     angle, skew = float(rng.uniform(-degrees, degrees)), float(rng.uniform(-shear, shear))
     factor = float(rng.uniform(*scale))
 
@@ -144,23 +144,23 @@ def thin_plate_warp(image: Picture, mask: Picture, rng: Generator, *, points: in
 
 
 def spline(
-    centres: NDArray[np.float64], values: NDArray[np.float64]
+    centers: NDArray[np.float64], values: NDArray[np.float64]
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """The thin-plate spline through `values` ``[n, d]`` at `centres` ``[n, 2]``, with U(r) = r^2 ln(r + 1e-6)."""
-    n = len(centres)
+    """The thin-plate spline through `values` ``[n, d]`` at `centers` ``[n, 2]``, with U(r) = r^2 ln(r + 1e-6)."""
+    n = len(centers)
 
     def kernel(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
         r = np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1))
         return r**2 * np.log(r + 1e-6)
 
-    affine_part = np.concatenate([np.ones((n, 1)), centres], 1)
+    affine_part = np.concatenate([np.ones((n, 1)), centers], 1)
     system = np.zeros((n + 3, n + 3))
-    system[:n, :n], system[:n, n:], system[n:, :n] = kernel(centres, centres), affine_part, affine_part.T
+    system[:n, :n], system[:n, n:], system[n:, :n] = kernel(centers, centers), affine_part, affine_part.T
     weights = np.linalg.solve(system, np.concatenate([values, np.zeros((3, values.shape[1]))]))
 
     def evaluate(at: NDArray[np.float64]) -> NDArray[np.float64]:
         flat = at.reshape(-1, 2)
         linear = np.concatenate([np.ones((len(flat), 1)), flat], 1)
-        return (kernel(flat, centres) @ weights[:n] + linear @ weights[n:]).reshape(*at.shape[:-1], values.shape[1])
+        return (kernel(flat, centers) @ weights[:n] + linear @ weights[n:]).reshape(*at.shape[:-1], values.shape[1])
 
     return evaluate

@@ -124,7 +124,7 @@ class Engine:
             pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 255
             shape = (1, 3, 1, 1)
             pixels = (pixels - torch.tensor(MEAN).reshape(shape)) / torch.tensor(STD).reshape(shape)
-            if self.inner != self.size:  # after normalising, on the tensor, without antialiasing
+            if self.inner != self.size:  # after normalizing, on the tensor, without antialiasing
                 pixels = interpolate(pixels, self.inner, mode="bicubic", align_corners=False)
             return pad(pixels, self.pad)
 

@@ -23,7 +23,7 @@ class MaskPropagation:
     memory_frames: int
     """Frames remembered at most: beyond it the oldest leaves, annotated frames never. The reference has no bound."""
     size: Literal["native", "short_side"]
-    """`short_side`: images are normalised, then resized bicubically to a short side of 480 (YouTube-VOS)."""
+    """`short_side`: images are normalized, then resized bicubically to a short side of 480 (YouTube-VOS)."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> MaskPropagation:

@@ -74,12 +74,12 @@ def segment_benchmark(
     masks of ours are removed. Raises Refusal, before anything is touched, when the folder holds other files.
     """
     folder, key = linked(folder), digest(record)
-    done = _begin(folder, key, record)
+    jobs = list(jobs)
+    done = _begin(folder, key, record, {job.frames.name for job in jobs})
     ordered: dict[str, Any] = {}
     engine = Engine(net, rules, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    jobs = list(jobs)
     with Progress("segment", sum(job.frames.count for job in jobs), unit="frame") as bar:
         for job in jobs:
             name = job.frames.name
@@ -105,8 +105,8 @@ def segment_benchmark(
             }  # fmt: skip
             done[name] = ordered[name]
             _note(folder, key, record, done)
-    for stray in {p.name for p in folder.iterdir() if p.is_dir()} - set(ordered):
-        shutil.rmtree(folder / stray)
+    for stray in set(done) - set(ordered):  # an earlier, larger selection
+        shutil.rmtree(folder / stray, ignore_errors=True)
     _note(folder, key, record, ordered)
     seconds, frames = (sum(v[k] for v in ordered.values()) for k in ("seconds", "frames"))
     most = {k: max((v[k] for v in ordered.values() if v[k]), default=None) for k in ("peak_ram_mb", "peak_gpu_mb")}
@@ -121,26 +121,26 @@ def hashes_of(folder: Path) -> dict[str, str]:
     return {f"{folder.name}/{p.name}": file_hash(p) for p in list_files(folder, (".png",))}
 
 
-def _begin(folder: Path, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Videos that a run with this key finished; masks of another run are removed, and the folder says whose it is now."""
+def _begin(folder: Path, key: str, record: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    """Videos that a run with this key finished; masks of another run are removed, and the folder says whose it is now.
+
+    `names`: the videos of this run.
+    """
     path = folder / "record.json"
     found = (
-        read_record(path, "the record of finished videos", f"remove {folder} and run again")
+        read_record(path, "the record of finished videos", f"remove {folder} and run again", keys=("key", "videos"))
         if path.exists()
         else {"key": None, "videos": {}}
     )
-    listed = {name for video in found["videos"].values() for name in video["files"]}
     there = (
-        sorted(p for p in folder.rglob("*") if p.is_file() and p != path and not is_litter(p.name))
+        sorted(p for p in folder.rglob("*") if not p.is_dir() and p != path and not is_litter(p.name))
         if folder.is_dir()
         else []
     )
-    # a video may be complete and not yet noted when a run is killed: palette PNGs beside a record are ours
-    foreign = [
-        name
-        for p in there
-        if (name := p.relative_to(folder).as_posix()) not in listed and not (path.exists() and p.suffix == ".png")
-    ]
+    # a video may be complete and not yet noted when a run is killed: below a record, masks of the run's videos are ours
+    videos = names | set(found["videos"]) if path.exists() else set()
+    ours = [p for p in there if p.suffix == ".png" and p.parent.parent == folder and p.parent.name in videos]
+    foreign = [p.relative_to(folder).as_posix() for p in there if p not in set(ours)]
     if foreign:
         raise Refusal(
             f"{folder}: holds files that no mask propagation wrote ({few(foreign, 3)}); nothing was changed",
@@ -150,9 +150,8 @@ def _begin(folder: Path, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
     remove_temporaries(folder)
     if found["key"] == key:
         return dict(found["videos"])
-    if folder.is_dir():
-        for old in [p for p in folder.iterdir() if p.is_dir()]:
-            shutil.rmtree(old)
+    for old in ours:
+        old.unlink()
     _note(folder, key, record, {})
     return {}
 

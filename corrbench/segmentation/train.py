@@ -68,14 +68,14 @@ def open_reader(root: Path, index: Path) -> ClipReader:
 
 
 def largest_skip(done: float, *, back: float) -> int:
-    """Largest distance of neighbouring frames when a share `done` of the run is over."""
+    """Largest distance of neighboring frames when a share `done` of the run is over."""
     if done >= back:
         return SKIPS[0][1]
     return max(skip for share, skip in SKIPS if done >= share)
 
 
 def draw_frames(length: int, skip: int, rng: Generator) -> tuple[int, int, int]:
-    """Three frames of a clip, in reverse with probability one half; neighbours may be the same frame at its end.
+    """Three frames of a clip, in reverse with probability one half; neighbors may be the same frame at its end.
 
     Source: dataset/vos_dataset.py.
     """
@@ -135,7 +135,7 @@ class Source:
         if o.short_side is not None and min(pairs[0][0].size) > o.short_side:
             pairs = [augment.short_side(p, o.short_side) for p in pairs]
         mirror, cut = augment.flip(rng), augment.resized_crop(rng, pairs[0][0].size, o.crop, o.area)
-        colour = augment.jitter(rng, brightness=0.1, contrast=0.03, saturation=0.03, grey=0.05)
+        colour = augment.jitter(rng, brightness=0.1, contrast=0.03, saturation=0.03, gray=0.05)
         frames, ids = [], []
         for pair in pairs:
             image, mask = cut(mirror(pair))
@@ -155,7 +155,7 @@ class Source:
             pair = augment.short_side(pair, o.crop * 2)
         grow = augment.affine(rng, degrees=0, scale=(0.8, 1.5), how=augment.NEAREST, mask_how=augment.NEAREST)
         mirror = augment.flip(rng)
-        colour = augment.jitter(rng, brightness=0.1, contrast=0.05, saturation=0.05, hue=0.05, grey=0.05)
+        colour = augment.jitter(rng, brightness=0.1, contrast=0.05, saturation=0.05, hue=0.05, gray=0.05)
         image, mask = mirror(grow(pair))
         image = colour(image)
         frames, masks = [], []

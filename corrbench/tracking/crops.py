@@ -16,8 +16,8 @@ Image = NDArray[np.uint8]
 """``[H, W, 3]`` uint8."""
 
 
-def centre_of(box: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Centre (y, x) of a 1-based box x, y, w, h, in 0-based pixels."""
+def center_of(box: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Center (y, x) of a 1-based box x, y, w, h, in 0-based pixels."""
     x, y, w, h = box
     return np.array([y - 1 + (h - 1) / 2, x - 1 + (w - 1) / 2], np.float32)
 
@@ -33,15 +33,15 @@ def crop_sides(width: float, height: float, *, exemplar: int, instance: int, con
 
 
 def crop(
-    image: Image, centre: NDArray[np.floating], side: float, out: int, interpolation: int = cv2.INTER_LINEAR
+    image: Image, center: NDArray[np.floating], side: float, out: int, interpolation: int = cv2.INTER_LINEAR
 ) -> Image:
-    """The square of `side` pixels around `centre` (y, x), resized to ``[out, out, 3]``.
+    """The square of `side` pixels around `center` (y, x), resized to ``[out, out, 3]``.
 
     What lies outside is filled with the image's mean colour; a square that lies outside altogether is black.
     """
     height, width = image.shape[:2]
     half = max(2.0, side) / 2
-    cy, cx = float(centre[0]), float(centre[1])
+    cy, cx = float(center[0]), float(center[1])
     x0, y0, x1, y1 = (int(v) for v in np.round([cx - half, cy - half, cx + half, cy + half]))
     inside = image[max(y0, 0) : max(min(y1, height), 0), max(x0, 0) : max(min(x1, width), 0)]
     if inside.size == 0 or x1 <= x0 or y1 <= y0:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 def cross_correlate(kernels: Tensor, search: Tensor) -> Tensor:
     """Valid cross-correlation: kernels ``[N, C, k, k]``, search ``[N * m, C, s, s]`` -> ``[N * m, s - k + 1, s - k + 1]``.
 
-    The m consecutive search maps of an exemplar share its kernel. Summed over channels and positions, nothing normalised.
+    The m consecutive search maps of an exemplar share its kernel. Summed over channels and positions, nothing normalized.
     """
     n, c, k, _ = kernels.shape
     many, size = len(search) // n, search.shape[2]
@@ -47,7 +47,7 @@ class Head(nn.Module):
 
 
 def response_labels(size: int, *, radius: float, stride: int) -> Tensor:
-    """``[size, size]``: 1 where the city-block distance to the map's centre is at most ``radius / stride`` cells, else 0.
+    """``[size, size]``: 1 where the city-block distance to the map's center is at most ``radius / stride`` cells, else 0.
 
     12 of the 256 cells of a 16x16 map for radius 16 and stride 8 (VFS siamfc/siamfc_tracker_base.py).
     """

@@ -24,7 +24,7 @@ from corrbench.datasets.got10k import TrackIndex, TrackReader, epoch_pairs
 from corrbench.encoders.dilated import CHANNELS, DilatedResNet, DilatedResNetHR, tracking_backbone
 from corrbench.errors import Refusal
 from corrbench.pretraining.method import Method
-from corrbench.tracking.crops import Image, centre_of, crop, crop_sides
+from corrbench.tracking.crops import Image, center_of, crop, crop_sides
 from corrbench.tracking.head import Head, focal_loss, response_labels
 from corrbench.tracking.inputs import normalize
 
@@ -55,7 +55,7 @@ class Options:
     stretch: float = 0.05
     """Largest change of scale."""
     radius: float = 16
-    """Pixels around the centre that count as the target."""
+    """Pixels around the center that count as the target."""
     stride: int = 8
     gamma: float = 2
     """Of the focal loss."""
@@ -101,7 +101,7 @@ class Source:
             patch = self._read(reader, sequence, number, rng)
             patch = augment(patch, rng, stretch=self.options.stretch)
             if name == "z":
-                patch = centre_crop(patch, self.options.exemplar)
+                patch = center_crop(patch, self.options.exemplar)
             out[name] = torch.from_numpy(np.ascontiguousarray(patch.transpose(2, 0, 1)))
         return out
 
@@ -110,26 +110,26 @@ class Source:
         box = reader.index.box(sequence, number)
         _, side = crop_sides(*map(float, box[2:]), exemplar=o.exemplar, instance=o.instance, context=o.context)
         how = INTERPOLATIONS[int(rng.integers(len(INTERPOLATIONS)))]
-        return crop(reader.read(sequence, number), centre_of(box), side, o.instance, how)
+        return crop(reader.read(sequence, number), center_of(box), side, o.instance, how)
 
 
 def augment(patch: Image, rng: Generator, *, stretch: float) -> Image:
-    """Random stretch, the centre 8 smaller, a random crop 8 smaller again: ``[s, s, 3]`` -> ``[s - 16, s - 16, 3]``.
+    """Random stretch, the center 8 smaller, a random crop 8 smaller again: ``[s, s, 3]`` -> ``[s - 16, s - 16, 3]``.
 
-    The target moves by up to 4 px while labels stay centred (VFS siamfc/transforms.py).
+    The target moves by up to 4 px while labels stay centerd (VFS siamfc/transforms.py).
     """
     size = len(patch)
     new = round(size * (1 + float(rng.uniform(-stretch, stretch))))
     how = INTERPOLATIONS[int(rng.integers(len(INTERPOLATIONS)))]
     stretched = cv2.resize(patch, (new, new), interpolation=how).astype(np.uint8, copy=False)
-    centre = centre_crop(stretched, size - 8)
+    center = center_crop(stretched, size - 8)
     out = size - 16
-    top, left = (int(rng.integers(0, side - out + 1)) for side in centre.shape[:2])
-    return centre[top : top + out, left : left + out]
+    top, left = (int(rng.integers(0, side - out + 1)) for side in center.shape[:2])
+    return center[top : top + out, left : left + out]
 
 
-def centre_crop(patch: Image, out: int) -> Image:
-    """The centre ``[out, out, 3]``; a smaller patch is padded with its mean colour first."""
+def center_crop(patch: Image, out: int) -> Image:
+    """The center ``[out, out, 3]``; a smaller patch is padded with its mean colour first."""
     offset = round((len(patch) - out) / 2)
     if offset < 0:
         mean = patch.mean(axis=(0, 1)).tolist()

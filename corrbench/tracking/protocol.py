@@ -18,7 +18,7 @@ class Figures:
 
     scales: int = 3
     step: float = 1.0375
-    """Ratio of neighbouring scales."""
+    """Ratio of neighboring scales."""
     rate: float = 0.59
     """How far the size follows the best scale."""
     penalty: float = 0.9745

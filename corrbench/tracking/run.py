@@ -30,8 +30,9 @@ from corrbench.tracking.crops import Image
 from corrbench.tracking.folder import begin, note
 from corrbench.tracking.probe import Options, backbone_of, load_backbone
 from corrbench.tracking.protocol import Figures
-from corrbench.tracking.siamfc import Network, Target, load_head, read_head
+from corrbench.tracking.siamfc import Network, Target, hash_of, load_head, read_head
 from corrbench.weights.canonical import load_weights
+from corrbench.weights.load import check_unchanged
 
 LANES = 16
 """Targets that share a forward pass on a GPU."""
@@ -58,6 +59,8 @@ class Parts:
     weights: Path
     head: Path | None
     """checkpoint.pth of a probe; None: the layer is in the weights file."""
+    recorded: tuple[str, str | None] | None = None
+    """Hashes of both, once a record names them: every process must then load these."""
 
     def options(self) -> Options:
         """Figures of the network."""
@@ -70,6 +73,7 @@ class Parts:
     def network(self, device: torch.device) -> Network:
         """Load everything. Raises Refusal for weights or a layer that do not belong together."""
         options, weights = self.options(), load_weights(self.weights)
+        check_unchanged(self.weights, weights.meta["sha256"], self.recorded and self.recorded[0])
         backbone = backbone_of(options)
         load_backbone(
             backbone, {"state_dict": weights.state_dict, "extra": weights.extra, "meta": weights.meta}, options
@@ -77,6 +81,7 @@ class Parts:
         if self.head is None:
             return Network(backbone, load_head(weights.extra, options, str(self.weights)), device)
         raw = read_head(self.head)
+        check_unchanged(self.head, hash_of(raw), self.recorded and self.recorded[1])
         if raw["weights_sha256"] != weights.meta["sha256"]:
             raise Refusal(
                 f"{self.head}: trained on the weights {raw['weights_sha256'][:12]}",
@@ -209,6 +214,7 @@ def track_benchmark(
             done[result.name] = {
                 "frames": len(result.boxes), "seconds": float(result.seconds.sum()) or None, "peak_ram_mb": result.peak_ram_mb or None,
                 "peak_gpu_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None, "sha256": file_hash(folder / f"{result.name}.txt"),
+                "times_sha256": file_hash(folder / "times" / f"{result.name}_time.txt"),
             }  # fmt: skip
             note(folder, key, record, done)
             bar.advance(len(result.boxes), result.name)

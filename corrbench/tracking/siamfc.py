@@ -7,7 +7,7 @@ targets can go through it together.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from corrbench.errors import Refusal, few
 from corrbench.files import digest
-from corrbench.tracking.crops import Image, centre_of, crop, crop_sides
+from corrbench.tracking.crops import Image, center_of, crop, crop_sides
 from corrbench.tracking.head import Head
 from corrbench.tracking.inputs import normalize
 from corrbench.tracking.probe import Options
@@ -67,20 +67,20 @@ class Target:
                 f"a first box of {box.tolist()}", expected="positive width and height", do="check the annotation"
             )
         self.options, self.figures = options, figures
-        self.centre = centre_of(box)  # y, x
+        self.center = center_of(box)  # y, x
         self.size = np.array([box[3], box[2]], np.float32)  # h, w
         self.exemplar_side, self.search_side = crop_sides(
             float(box[2]), float(box[3]), exemplar=options.exemplar, instance=options.instance, context=options.context
         )
         self.factors = figures.step ** np.arange(-(figures.scales // 2), figures.scales // 2 + 1)
-        self.exemplar = crop(image, self.centre, self.exemplar_side, options.exemplar)
+        self.exemplar = crop(image, self.center, self.exemplar_side, options.exemplar)
         size = figures.response * figures.upsample
         hann = np.outer(np.hanning(size), np.hanning(size))
         self._hann = hann / hann.sum()
 
     def search(self, image: Image) -> list[Image]:
         """The search crops of a frame, one for each scale, small to large."""
-        return [crop(image, self.centre, self.search_side * f, self.options.instance) for f in self.factors]
+        return [crop(image, self.center, self.search_side * f, self.options.instance) for f in self.factors]
 
     def update(self, responses: NDArray[np.float32]) -> NDArray[np.float64]:
         """Move to the peak of the responses ``[scales, r, r]``; returns the new box x, y, w, h, 1-based."""
@@ -94,11 +94,11 @@ class Target:
         peak = (1 - f.window) * peak + f.window * self._hann
         at = np.array(np.unravel_index(int(peak.argmax()), peak.shape)) - (size - 1) / 2
         pixels = at * self.options.stride / f.upsample * self.search_side * self.factors[best] / self.options.instance
-        self.centre = (self.centre + pixels).astype(np.float32)
+        self.center = (self.center + pixels).astype(np.float32)
         grown = (1 - f.rate) + f.rate * float(self.factors[best])
         self.size = (self.size * grown).astype(np.float32)
         self.exemplar_side, self.search_side = self.exemplar_side * grown, self.search_side * grown
-        (cy, cx), (h, w) = self.centre, self.size
+        (cy, cx), (h, w) = self.center, self.size
         return np.array([cx + 1 - (w - 1) / 2, cy + 1 - (h - 1) / 2, w, h], np.float64)
 
 
@@ -117,7 +117,12 @@ def read_head(path: Path) -> dict[str, Any]:
 
 def head_hash(path: Path) -> str:
     """12 hex digits over the tensors of a probe's checkpoint."""
-    tensors = read_head(path)["state_dict"]
+    return hash_of(read_head(path))
+
+
+def hash_of(raw: Mapping[str, Any]) -> str:
+    """The same of its content, as `read_head` gives it."""
+    tensors = raw["state_dict"]
     return digest([[name, hashlib.sha256(tensors[name].numpy().tobytes()).hexdigest()] for name in sorted(tensors)])
 
 

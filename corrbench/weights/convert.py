@@ -50,8 +50,8 @@ def choose(found: Sequence[Candidate], **wanted: Any) -> tuple[Fit, list[str]]:
         raise Refusal(
             f"{len(preferred)} networks fit, with different numbers: {few([str(f.candidate) for f in preferred], 9)}",
             expected="one network, or a word which",
-            do=f"name one: scripts.convert --container {' or --container '.join(names)}{dino}; "
-            "or save that one alone in a file of its own",
+            do=f"name one: --container {' or --container '.join(names)}{dino}, with scripts.score and scripts.convert, "
+            "`container:` beside its path in a config; or save that one alone in a file of its own",
         )
     notes = [
         f"{f.candidate} fits as well, with other numbers; --container {f.candidate.choice} takes it"
@@ -80,6 +80,7 @@ def convert(
     if encoder.get("arch") not in ARCHITECTURES:
         raise no_network(method, encoder)
     check_trained(path)
+    sha256 = file_hash(path) if path.is_file() else ""  # the reader says what else it is
     raw = read_checkpoint(path, trust_pickle=trust_pickle)
     try:
         taken, notes = choose(candidates(raw, path, container), encoder=encoder, method=method, family=family)
@@ -93,7 +94,7 @@ def convert(
         "container": place.container,
         "stripped": [*place.wrappers, *([place.prefix] if place.prefix else [])],
         "notes": notes,
-        "source": {"file": path.name, "bytes": path.stat().st_size, "sha256": file_hash(path)},
+        "source": {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256},
         "counts": taken.counts,
         "encoder": _plain(encoder),
         "converter_version": CONVERTER_VERSION,
@@ -108,6 +109,12 @@ def convert(
                 do="do not use this file as the released one: it was altered or replaced",
             )
         meta["source"]["claim"] = {**claim, "found": actual, "matches": matches}
+    if file_hash(path) != sha256:
+        raise Refusal(
+            f"{path}: changed while it was read",
+            expected="a checkpoint that nobody writes",
+            do="wait until it is written, or convert a copy of it",
+        )
     return _finish(taken.state_dict, taken.extra, meta)
 
 

@@ -1,6 +1,6 @@
 """The checkpoint families: how each source file names its tensors.
 
-One row per family. Families are recognised by key patterns, never by file names. Every key of a file must be taken,
+One row per family. Families are recognized by key patterns, never by file names. Every key of a file must be taken,
 kept as extra or dropped for a stated reason; anything else is an error. Sources are given per row.
 """
 

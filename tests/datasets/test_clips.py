@@ -77,7 +77,7 @@ def test_a_static_mask_of_ids_is_refused(tmp_path):
     for value in (1, 255):
         Image.fromarray(mask * value).save(root / "a.png")
         if value == 1:
-            with pytest.raises(Refusal, match="no grey value above 1, which is background"):
+            with pytest.raises(Refusal, match="no gray value above 1, which is background"):
                 reader(root, STATIC).read(0, 0)
     assert np.array(reader(root, STATIC).read(0, 0)[1]).max() == 255
 
@@ -95,7 +95,7 @@ def test_a_static_mask_of_16_bits_is_refused(tmp_path):
     root.mkdir()
     Image.new("RGB", (32, 24)).save(root / "a.jpg")
     Image.fromarray(np.full((24, 32), 65535, np.uint16)).save(root / "a.png")
-    with pytest.raises(Refusal, match=r"a.png: a grey value of 65535"):
+    with pytest.raises(Refusal, match=r"a.png: a gray value of 65535"):
         reader(root, STATIC).read(0, 0)
 
 

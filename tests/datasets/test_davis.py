@@ -128,7 +128,7 @@ def test_fingerprints_follow_the_content(tiny_davis):
 
 
 def test_layout_of_2016(tmp_path, tiny_davis):
-    """One object as 0/255 grey, a list of pairs per frame."""
+    """One object as 0/255 gray, a list of pairs per frame."""
     root = tmp_path / "2016"
     shutil.copytree(tiny_davis.root, root)
     (root / "ImageSets/480p").mkdir()
@@ -231,12 +231,12 @@ def test_real_parts_of_davis_2016(shared):
         diagnose(whole, row, subset=False, workers=2).refuse_if_ill()
 
 
-@pytest.mark.parametrize("how", ["grey", "gap", "smoothed"])
+@pytest.mark.parametrize("how", ["gray", "gap", "smoothed"])
 def test_ids_that_are_not_counted_from_one_are_refused(how, tiny_davis, tmp_path):
     path = tiny_davis.root / "Annotations/480p/three/00000.png"
     ids = read_annotation(path)
     wrong = {
-        "grey": np.array([0, 38, 75, 113], np.uint8)[ids],
+        "gray": np.array([0, 38, 75, 113], np.uint8)[ids],
         "gap": np.where(ids == 2, 5, ids),
         "smoothed": cv2.resize(cv2.resize(ids * 40, (40, 24)), (80, 48)),
     }[how]

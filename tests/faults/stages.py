@@ -8,7 +8,7 @@ from typing import NamedTuple
 from corrbench.config import Config
 from corrbench.datasets.opening import Kind, data_files
 from corrbench.files import canonical_json
-from corrbench.workflow import content_version
+from corrbench.workflow import Notes
 
 VIDEO, BOXES = "fault-video", "fault-boxes"
 """The benchmarks of masks and of boxes."""
@@ -34,7 +34,7 @@ def _doctor(benchmark: str, kind: Kind) -> Stage:
     def arguments(config: Config) -> Sequence[object]:
         row = config.rows.benchmarks.get(benchmark, "faults")
         root = config.data_root(row)
-        version = content_version(data_files(root, row, config.sequences(row), kind), config.results / ".versions")
+        version = Notes(config.results / ".versions").version(data_files(root, row, config.sequences(row), kind))
         settings = canonical_json(config.benchmark_settings(row))
         return ["--settings", settings, "--root", root, "--kind", kind, f"--version={version}", "--workers", 1,
                 "--out", f"results/{benchmark}/data/{kind}.json"]  # fmt: skip

@@ -9,7 +9,7 @@ from corrbench.datasets.otb import open_otb
 from corrbench.datasets.synthetic_tracks import write_otb
 from corrbench.errors import Refusal
 from corrbench.metrics.otb import (
-    centre_error,
+    center_error,
     mean_scores,
     overlap,
     score_sequence,
@@ -25,7 +25,7 @@ GUESS = np.array(
 
 def test_golden_values_of_the_reference():
     np.testing.assert_allclose(overlap(GUESS, TRUTH), [1, 0.6, 1 / 3, 0.5, 0, 0.041667], atol=1e-6)
-    np.testing.assert_allclose(centre_error(GUESS, TRUTH), [0, 5, 10, 5, 20, 20])
+    np.testing.assert_allclose(center_error(GUESS, TRUTH), [0, 5, 10, 5, 20, 20])
     scores = score_sequence(GUESS, TRUTH)
     assert scores.success == pytest.approx(0.396825, abs=1e-6)
     assert scores.success_rate == pytest.approx(1 / 3)  # an overlap of 0.5 is not above 0.5

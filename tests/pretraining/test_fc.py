@@ -16,10 +16,10 @@ def literal_positives(u, v, cells, radius):
     out = torch.zeros(cells**2, cells**2)
     size = lambda b: ((b[2] - b[0]) / cells, (b[3] - b[1]) / cells)  # noqa: E731
     longest = max(float((size(b)[0] ** 2 + size(b)[1] ** 2) ** 0.5) for b in (u, v))
-    centre = lambda b, i: (b[0] + (i % cells + 0.5) * size(b)[0], b[1] + (i // cells + 0.5) * size(b)[1])  # noqa: E731
+    center = lambda b, i: (b[0] + (i % cells + 0.5) * size(b)[0], b[1] + (i // cells + 0.5) * size(b)[1])  # noqa: E731
     for a in range(cells**2):
         for b in range(cells**2):
-            (x, y), (s, t) = centre(u, a), centre(v, b)
+            (x, y), (s, t) = center(u, a), center(v, b)
             out[a, b] = float(((x - s) ** 2 + (y - t) ** 2) ** 0.5) / longest < radius
     return out
 
@@ -28,7 +28,7 @@ def test_identical_square_cells_have_the_diagonal_only():
     assert torch.equal(positives(WHOLE, WHOLE, 8, 0.5)[0], torch.eye(64))
 
 
-def test_elongated_cells_have_their_neighbours_too():
+def test_elongated_cells_have_their_neighbors_too():
     box = torch.tensor([[0.0, 0.0, 1.0, 0.5]])
     found = positives(box, box, 4, 0.5)[0]
     assert found[0, 4] == 1 and found[0, 1] == 0, "along the short side"

@@ -97,7 +97,7 @@ def test_a_damaged_state_is_refused_and_nothing_starts_over(damage, frames, fold
     ],
 )
 def test_a_state_that_fits_no_run(key, value, words, frames, folder):
-    save_state(folder, {**load_state(folder), key: value})
+    save_state(folder, {**load_state(folder / "last.pt"), key: value})
     with pytest.raises(Refusal, match=words):
         again(frames, folder)
 

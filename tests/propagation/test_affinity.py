@@ -39,7 +39,7 @@ def test_crw_form(tile, threads):
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
 
 
-def test_first_step_of_crw_is_nearly_nearest_neighbour():
+def test_first_step_of_crw_is_nearly_nearest_neighbor():
     """t = 1: 21 copies of frame 0 fill the top 10 with copies of one cell where it is inside the window."""
     context = [0] * 21
     expected = dense.dense_topk(

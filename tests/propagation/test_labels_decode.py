@@ -94,7 +94,7 @@ def test_network_sizes(rule, image, network):
     assert network_size(*image, rule).network == network
 
 
-def test_padding_follows_normalisation():
+def test_padding_follows_normalization():
     rule = ImageRule("pad", 4, "encoder")
     image = np.full((6, 6, 3), 200, np.uint8)
     out = prepare(image, network_size(6, 6, rule), rule, "lab")

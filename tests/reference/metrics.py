@@ -1,4 +1,4 @@
-"""J and F the literal way: full images, explicit neighbours, dilation by a disk, written from the metric's rules."""
+"""J and F the literal way: full images, explicit neighbors, dilation by a disk, written from the metric's rules."""
 
 import math
 

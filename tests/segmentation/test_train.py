@@ -144,8 +144,8 @@ def test_the_training_read_is_the_plain_read():
 
 def test_the_spline_passes_through_its_points():
     rng = np.random.default_rng(0)
-    centres, values = rng.random((12, 2)), rng.normal(0, 0.02, (12, 2))
-    np.testing.assert_allclose(augment.spline(centres, values)(centres), values, atol=1e-4)
+    centers, values = rng.random((12, 2)), rng.normal(0, 0.02, (12, 2))
+    np.testing.assert_allclose(augment.spline(centers, values)(centers), values, atol=1e-4)
 
 
 def test_no_warp_shifts_the_last_column_outside():

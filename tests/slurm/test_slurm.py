@@ -12,15 +12,15 @@ pytestmark = needs_slurm
 
 
 def test_faults_in_one_run(cluster, checkout, expected, controller):
-    """A job cancelled, one requeued, one that hangs until its time limit; slurmctld restarted, the node drained."""
+    """A job canceled, one requeued, one that hangs until its time limit; slurmctld restarted, the node drained."""
     run = controller(*FAST, python=sys.executable)  # its processes are stopped, so they are real ones
     hit = {}
-    for fault in ("cancelled", "hanging", "requeued"):  # whichever entries run first
+    for fault in ("canceled", "hanging", "requeued"):  # whichever entries run first
         job, entry = running(
             cluster, "rule_propagate_wildcards_tiny-val_(random-r18.*)", but=[e for _, e in hit.values()]
         )
         hit[fault] = job, entry
-        if fault == "cancelled":
+        if fault == "canceled":
             cluster.run("scancel", job)
         elif fault == "hanging":
             os.kill(process_of(cluster, f"python -m scripts.propagate --entry {entry}", checkout), signal.SIGSTOP)
@@ -39,7 +39,7 @@ def test_faults_in_one_run(cluster, checkout, expected, controller):
 
     assert run.end() == 0, run.text[-3000:]
     text = run.text
-    assert f"SLURM-job '{hit['cancelled'][0]}' failed, SLURM status is: 'CANCELLED'" in text
+    assert f"SLURM-job '{hit['canceled'][0]}' failed, SLURM status is: 'CANCELLED'" in text
     assert f"SLURM-job '{hit['hanging'][0]}' failed, SLURM status is: 'TIMEOUT'" in text
     assert hit["requeued"][0] not in re.findall(r"SLURM-job '(\d+)' failed", text)
     done = finished_jobs(text)

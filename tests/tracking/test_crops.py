@@ -3,25 +3,25 @@ import numpy as np
 import pytest
 
 from corrbench.tracking import crops
-from corrbench.tracking.crops import centre_of, crop, crop_sides
+from corrbench.tracking.crops import center_of, crop, crop_sides
 
 
-def test_sides_and_centre_of_the_reference():
+def test_sides_and_center_of_the_reference():
     exemplar, search = crop_sides(34, 81, exemplar=120, instance=255, context=0.5)
     assert exemplar == pytest.approx(112.573, abs=1e-3) and search == pytest.approx(239.218, abs=1e-3)
-    np.testing.assert_array_equal(centre_of(np.array([1, 1, 3, 5])), [2, 1])  # 1-based: (x, y) 1, 1 is pixel 0, 0
+    np.testing.assert_array_equal(center_of(np.array([1, 1, 3, 5])), [2, 1])  # 1-based: (x, y) 1, 1 is pixel 0, 0
 
 
 @pytest.mark.parametrize(
-    ("centre", "side", "padding"),  # top, bottom, left, right, measured from the reference on a 240x320 image
+    ("center", "side", "padding"),  # top, bottom, left, right, measured from the reference on a 240x320 image
     [((120, 10), 80, (0, 0, 95, 1)), ((120, 310), 80, (0, 0, 0, 96)), ((5, 160), 100, (114, 1, 0, 0)), ((120, 160), 400, (51, 51, 25, 26))],
 )  # fmt: skip
-def test_padding_of_the_reference(monkeypatch, centre, side, padding):
+def test_padding_of_the_reference(monkeypatch, center, side, padding):
     seen = []
     pad = cv2.copyMakeBorder
     monkeypatch.setattr(crops.cv2, "copyMakeBorder", lambda *a, **k: seen.append(a[1:5]) or pad(*a, **k))
     image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
-    assert crop(image, np.array(centre, np.float32), side, 255).shape == (255, 255, 3)
+    assert crop(image, np.array(center, np.float32), side, 255).shape == (255, 255, 3)
     # the reference pads only on the sides that need it; a rounding remainder goes to the right and the bottom
     assert seen == [padding]
 

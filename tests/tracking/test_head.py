@@ -12,7 +12,7 @@ def test_golden_losses_of_the_reference():
     assert float(focal_loss(scores * 0, labels, gamma=2)) == pytest.approx(math.log(2), abs=1e-6)
 
 
-def test_the_loss_is_normalised_over_the_batch():
+def test_the_loss_is_normalized_over_the_batch():
     """The formula written out, weights with gradient."""
     scores = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     labels = response_labels(4, radius=8, stride=8)

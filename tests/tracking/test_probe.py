@@ -13,7 +13,7 @@ from corrbench.datasets.got10k import TrackReader, build_track_index
 from corrbench.datasets.synthetic_tracks import write_got10k
 from corrbench.errors import Refusal
 from corrbench.pretraining.schedule import factor
-from corrbench.tracking.probe import Model, Options, Source, augment, centre_crop
+from corrbench.tracking.probe import Model, Options, Source, augment, center_crop
 from corrbench.weights.canonical import load_weights
 
 
@@ -53,7 +53,7 @@ def test_crops_of_a_pair(tmp_path):
 
 def test_augmentation_moves_by_four_pixels_and_stretches_by_five_percent():
     patch = np.zeros((255, 255, 3), np.uint8)
-    patch[117:138, 117:138] = 255  # 21 px around the centre
+    patch[117:138, 117:138] = 255  # 21 px around the center
     shifts, sizes = set(), []
     for seed in range(300):
         out = augment(patch, np.random.default_rng(seed), stretch=0.05)
@@ -65,11 +65,11 @@ def test_augmentation_moves_by_four_pixels_and_stretches_by_five_percent():
     assert min(sizes) >= 19 and max(sizes) <= 23
 
 
-def test_centre_crop_pads_with_the_mean_colour():
+def test_center_crop_pads_with_the_mean_colour():
     patch = np.full((242, 242, 3), 9, np.uint8)
-    assert centre_crop(patch, 247).shape == (246, 246, 3)  # half to even, as the reference's round
-    assert (centre_crop(patch, 247) == 9).all()
-    assert centre_crop(np.zeros((239, 239, 3), np.uint8), 120).shape == (120, 120, 3)
+    assert center_crop(patch, 247).shape == (246, 246, 3)  # half to even, as the reference's round
+    assert (center_crop(patch, 247) == 9).all()
+    assert center_crop(np.zeros((239, 239, 3), np.uint8), 120).shape == (120, 120, 3)
 
 
 def test_only_the_head_learns_and_batch_norm_stays(weights):

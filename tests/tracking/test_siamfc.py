@@ -18,7 +18,7 @@ BOX = np.array([100.0, 80, 40, 60])
 
 def reference_update(state, responses):
     """The update of huanglianghua/siamfc-pytorch (siamfc.py, `update`), written out once more with plain numbers."""
-    centre, size, x_side = state
+    center, size, x_side = state
     factors = [1.0375**-1, 1.0, 1.0375]
     big = [cv2.resize(r, (272, 272), interpolation=cv2.INTER_CUBIC) for r in responses]
     big[0], big[2] = big[0] * 0.9745, big[2] * 0.9745
@@ -30,7 +30,7 @@ def reference_update(state, responses):
     row, column = divmod(int(q.argmax()), 272)
     move = np.array([row - 135.5, column - 135.5]) * 8 / 16 * x_side * factors[best] / 255
     f = 0.41 + 0.59 * factors[best]
-    return centre + move, size * f, x_side * f
+    return center + move, size * f, x_side * f
 
 
 def test_update_is_the_formula_of_the_reference():
@@ -70,20 +70,20 @@ def test_the_penalty_raises_negative_responses_as_in_the_reference():
 
 
 def test_a_displacement_is_seventeen_eighteenths(monkeypatch):
-    """The 18x18 map counts as 17 cells (trap 1): a peak k cells off the centre moves 8 * 17/18 k search pixels."""
+    """The 18x18 map counts as 17 cells (trap 1): a peak k cells off the center moves 8 * 17/18 k search pixels."""
     target = Target(IMAGE, BOX, Options(), Figures(window=0.0))
     y, x = np.mgrid[0:18, 0:18]
     peak = np.exp(-((x - 8.5 - 4) ** 2 + (y - 8.5) ** 2) / 4).astype(np.float32)
-    before, side = target.centre.copy(), target.search_side
+    before, side = target.center.copy(), target.search_side
     target.update(np.stack([peak * 0.1, peak, peak * 0.1]))
-    moved = (target.centre - before) * 255 / side
+    moved = (target.center - before) * 255 / side
     assert moved[1] == pytest.approx(4 * 8 * 17 / 18, abs=0.3) and abs(moved[0]) < 0.3
 
 
 def test_search_crops_and_the_network():
     target = Target(IMAGE, BOX, Options(layer="layer1", channels=64), Figures())
     crops = target.search(IMAGE)
-    np.testing.assert_array_equal(crops[1], crop(IMAGE, target.centre, target.search_side, 255))
+    np.testing.assert_array_equal(crops[1], crop(IMAGE, target.center, target.search_side, 255))
     assert [c.shape for c in crops] == [(255, 255, 3)] * 3 and target.exemplar.shape == (120, 120, 3)
     backbone, head = tracking_backbone("resnet18", "layer1").eval(), Head(64, 1e-3)
     network = Network(backbone, head, torch.device("cpu"))

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from corrbench.workflow import Notes, content_version
+from corrbench.workflow import Notes
 
 
 @pytest.fixture
@@ -15,21 +15,21 @@ def files(tmp_path):
 
 
 def test_a_change_in_place_with_size_and_time_put_back(files, tmp_path):
-    before = content_version(files, tmp_path / "notes")
+    before = Notes(tmp_path / "notes").version(files)
     stat = files["a"].stat()
     with files["a"].open("r+b") as file:
         file.write(b"c")
     os.utime(files["a"], ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert content_version(files, tmp_path / "notes") != before
+    assert Notes(tmp_path / "notes").version(files) != before
 
 
 def test_a_touch_or_a_copy_changes_nothing(files, tmp_path):
-    before = content_version(files, tmp_path / "notes")
+    before = Notes(tmp_path / "notes").version(files)
     os.utime(files["a"], (1, 1))
     content = files["b"].read_bytes()
     files["b"].unlink()
     files["b"].write_bytes(content)
-    assert content_version(files, tmp_path / "notes") == before
+    assert Notes(tmp_path / "notes").version(files) == before
 
 
 def test_files_are_read_once(files, tmp_path):
@@ -41,21 +41,21 @@ def test_files_are_read_once(files, tmp_path):
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[1]", b"\xff\xfe", b'{"seen": 3, "version": 4}'])
 def test_a_damaged_note_is_none(files, tmp_path, damage):
-    before = content_version(files, tmp_path / "notes")
+    before = Notes(tmp_path / "notes").version(files)
     (note,) = (tmp_path / "notes").iterdir()
     note.write_bytes(damage)
-    assert content_version(files, tmp_path / "notes") == before
+    assert Notes(tmp_path / "notes").version(files) == before
 
 
 def test_without_keep_nothing_is_written(files, tmp_path):
-    assert content_version(files, tmp_path / "notes", keep=False) == content_version(files, tmp_path / "other")
+    assert Notes(tmp_path / "notes", keep=False).version(files) == Notes(tmp_path / "other").version(files)
     assert not (tmp_path / "notes").exists()
 
 
 def test_notes_that_cannot_be_written_are_done_without(files, tmp_path):
     (tmp_path / "notes").write_text("a file where the folder should be")
-    assert content_version(files, tmp_path / "notes")
+    assert Notes(tmp_path / "notes").version(files)
 
 
 def test_nothing_there(tmp_path):
-    assert content_version({"a": tmp_path / "a"}, tmp_path / "notes") == ""
+    assert Notes(tmp_path / "notes").version({"a": tmp_path / "a"}) == ""

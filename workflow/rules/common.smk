@@ -10,7 +10,7 @@ from corrbench.config import Config
 from corrbench.controller import stop, watch
 from corrbench.datasets.opening import data_files, is_tracking
 from corrbench.entries import WeightsId
-from corrbench.errors import Refusal
+from corrbench.errors import Refusal, explain
 from corrbench.files import canonical_json, digest
 from corrbench.outputs import MANIFEST
 from corrbench.provenance import code_version
@@ -24,8 +24,8 @@ try:
     # read by our own reader, which refuses what Snakemake's passes over: a key that stands twice, several files that differ
     CONFIG = Config.of_files(workflow.configfiles, workflow.config_settings.config)
     CONFIG.check_data()
-except Refusal as refusal:
-    stop(refusal)
+except Exception as error:
+    stop(explain(error) or error)
 
 if workflow.is_main_process and (missing := CONFIG.files_to_place()):
     paths = "".join(f"\n  {path}" for path in missing)
@@ -57,8 +57,8 @@ def stale():
                     do="put the checkpoint back, or take its name out of `runs:`",
                 )
         return found
-    except Refusal as refusal:
-        stop(refusal)
+    except Exception as error:
+        stop(explain(error) or error)
 
 
 if workflow.is_main_process:
@@ -178,8 +178,9 @@ def checkpoint_flags(wildcards):
         return ["--released"]
     if wildcards.source not in CONFIG.values["files"]:
         return []
-    trust = CONFIG.values["files"][wildcards.source]["trust_pickle"]
-    return ["--trust-pickle"] if trust else []
+    file = CONFIG.values["files"][wildcards.source]
+    container = ["--container", file["container"]] if "container" in file else []
+    return [*(["--trust-pickle"] if file["trust_pickle"] else []), *container]
 
 
 def weights_files(wildcards, name):
@@ -297,7 +298,10 @@ def data_version(wildcards):
         return ""  # made by a rule, whose settings and code count
     row = benchmark_row(wildcards)
     root, sequences = CONFIG.data_root(row), CONFIG.sequences(row)
-    return notes().version(data_files(root, row, sequences, wildcards.kind))
+    try:
+        return notes().version(data_files(root, row, sequences, wildcards.kind))
+    except Refusal as refusal:
+        stop(refusal)
 
 
 def checkpoint_version(wildcards):

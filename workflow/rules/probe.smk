@@ -23,7 +23,7 @@ use rule pretrain as probe with:
     params:
         settings=lambda w: canonical_json(recipe_of(w).settings()),
         code=lambda w: pretrain_code(recipe_of(w).method),
-        launch="",  # one process, as in the reference: the loss is normalised over the whole batch
+        launch="",  # one process, as in the reference: the loss is normalized over the whole batch
         init=lambda w, input: ["--init", input.init],
         root=lambda w, input: frames_root(w),
         links="",
@@ -137,4 +137,4 @@ rule overlays_boxes:
         code=code_version("scripts/overlays_boxes.py"),
     shell:
         "python -m scripts.overlays_boxes --data {input.data:q} --root {params.root:q} --boxes {params.boxes:q}"
-        " --scores {input.scores:q} --title {wildcards.entry:q} --out {output:q} > {log:q} 2>&1"
+        " --tracking {input.tracking:q} --scores {input.scores:q} --title {wildcards.entry:q} --out {output:q} > {log:q} 2>&1"

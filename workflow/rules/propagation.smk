@@ -152,6 +152,7 @@ rule segment:
 rule submission:
     input:
         masks=f"{RESULTS}/{{benchmark}}/{{entry}}/masks/record.json",
+        propagation=f"{RESULTS}/{{benchmark}}/{{entry}}/propagation.json",
         data=f"{RESULTS}/{{benchmark}}/data/inputs.json",
     output:
         f"{RESULTS}/{{benchmark}}/{{entry}}/submission.zip",
@@ -165,7 +166,7 @@ rule submission:
         masks=masks_folder,
         code=code_version("scripts/submission.py"),
     shell:
-        "python -m scripts.submission --masks {params.masks:q} --data {input.data:q} --out {output:q}"
+        "python -m scripts.submission --masks {params.masks:q} --propagation {input.propagation:q} --data {input.data:q} --out {output:q}"
         " > {log:q} 2>&1"
 
 
