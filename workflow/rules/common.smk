@@ -179,8 +179,8 @@ def checkpoint_flags(wildcards):
     if wildcards.source not in CONFIG.values["files"]:
         return []
     file = CONFIG.values["files"][wildcards.source]
-    container = ["--container", file["container"]] if "container" in file else []
-    return [*(["--trust-pickle"] if file["trust_pickle"] else []), *container]
+    entry = ["--container", file["container"]] if "container" in file else []
+    return [*(["--trust-pickle"] if file["trust_pickle"] else []), *entry]
 
 
 def weights_files(wildcards, name):
