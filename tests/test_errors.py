@@ -100,3 +100,26 @@ def test_threads_do_not_go_on_after_an_error():
     with pytest.raises(ZeroDivisionError):
         work()
     assert any(future.cancelled() for future in waiting)
+
+
+def test_an_error_without_a_number_keeps_its_words():
+    done = run("raise OSError('no certificate bundle at /nope')")
+    assert done.returncode == 1 and "no certificate bundle at /nope" in done.stderr and "permissions" not in done.stderr
+
+
+def test_a_pipe_of_a_worker_that_breaks_is_said():
+    done = run("raise BrokenPipeError(32, 'Broken pipe')")
+    assert done.returncode == 1 and "Broken pipe" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_a_program_still_imports(number, status):
+    process = subprocess.Popen(
+        [sys.executable, "-v", "-m", "scripts.propagate", "--help"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+    for line in process.stderr:  # -v names every import
+        if "torch" in line:
+            break
+    process.send_signal(number)
+    said = process.stderr.read()
+    assert process.wait() == status and "stopped before it began" in said and "Traceback" not in said

@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from corrbench.errors import Refusal
 from corrbench.files import atomic, read_record, write_json, write_record
-from corrbench.outputs import MANIFEST, claim, made_folder, remove_temporaries
+from corrbench.outputs import MANIFEST, claim, made_folder, refuse_replacing, remove_temporaries
 
 HOLD = "import sys, time; from pathlib import Path; from corrbench.outputs import claim\nwith claim(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
@@ -144,3 +144,80 @@ def test_no_number_that_is_not_finite_reaches_a_file(tmp_path):
     with pytest.raises(Refusal, match="not finite"):
         write_json(tmp_path / "scores.json", {"J": float("nan")})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [".env", "notes/.thesis.tex", "link"])
+def test_hidden_files_and_links_are_foreign(tmp_path, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    if name == "link":
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere/a").write_text("mine")
+        (out / name).symlink_to(tmp_path / "elsewhere")
+    else:
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("mine")
+    with pytest.raises(Refusal, match=rf"1 files that corrbench did not write \({name}\)"), made_folder(out, "masks"):
+        pass
+    assert (out / name).exists()
+
+
+def test_what_a_system_leaves_in_a_folder_is_nobodys(tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in (".DS_Store", "._a.png", "Thumbs.db", ".x.lock"):
+        (tmp_path / "out" / name).write_text("")
+    with made_folder(tmp_path / "out", "masks") as folder:
+        (folder / "a.png").write_text("")
+
+
+def test_a_run_leaves_the_temporaries_of_outputs_with_longer_names(tmp_path):
+    """`a` and `a.b` are two outputs: neither removes what a run on the other is writing."""
+    with claim(tmp_path / "a.b.pth"), atomic(tmp_path / "a.b.pth") as temporary:
+        temporary.write_text("half")
+        with claim(tmp_path / "a.pth"):
+            assert temporary.exists()
+
+
+def test_a_folder_is_not_cleaned_of_what_a_living_run_writes_in_it(tmp_path):
+    process = holder(tmp_path / "frames")
+    half, draft = tmp_path / ".frames.77-abcdef.tmp", tmp_path / ".draft.12.tmp"
+    half.write_text("half")
+    draft.write_text("mine")
+    remove_temporaries(tmp_path)
+    assert half.exists()
+    process.kill()
+    process.wait()
+    remove_temporaries(tmp_path)
+    assert not half.exists() and draft.exists()
+
+
+def test_a_parent_that_cannot_be_written_holds_no_lock(tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with claim(tmp_path / "disk"):
+        assert [p.name for p in (tmp_path / "disk").iterdir()] == [".disk.lock"]
+        assert [p.name for p in tmp_path.iterdir()] == ["disk"]
+
+
+def test_a_wait_that_is_no_number(tmp_path, monkeypatch):
+    monkeypatch.setenv("CORRBENCH_WAIT", "10m")
+    with pytest.raises(Refusal, match="CORRBENCH_WAIT=10m: not a number of seconds"), claim(tmp_path / "x"):
+        pass
+
+
+def test_files_of_others_are_not_replaced_by_name(tmp_path):
+    names = ("global.csv", "scores.json")
+    (tmp_path / "global.csv").write_text("mine")
+    for _ in range(2):
+        with pytest.raises(Refusal, match="holds global.csv that corrbench did not write"):
+            refuse_replacing(tmp_path, names, "scores.json", "metric")
+    write_json(tmp_path / "scores.json", {"metric": "J and F"})
+    refuse_replacing(tmp_path, names, "scores.json", "metric")
+    (tmp_path / "scores.json").unlink()  # as Snakemake does before it makes it anew
+    refuse_replacing(tmp_path, names, "scores.json", "metric")
+
+
+def test_a_record_of_another_kind_is_refused(tmp_path):
+    write_record(tmp_path / "a.json", {"row": 1})
+    with pytest.raises(Refusal, match="another kind of record, without sequences, files"):
+        read_record(tmp_path / "a.json", "the doctor's record", keys=("row", "sequences", "files"))

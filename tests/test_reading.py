@@ -168,3 +168,7 @@ def test_ids_beyond_a_byte_are_refused(tmp_path):
     Image.fromarray(np.full((4, 4), 256, np.uint16)).save(tmp_path / "m.png")
     with pytest.raises(Refusal, match="object id 256"):
         read_ids(tmp_path / "m.png")
+
+
+def test_one_odd_name_among_frames_takes_neither_time_nor_memory():
+    assert missing_numbers(["1", "2", "3", "20240101120000"])[:2] == ["4", "5"]

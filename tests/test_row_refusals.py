@@ -75,3 +75,19 @@ def test_sequences_stand_once_and_may_have_spaces(tmp_path):
                 rows.get("odd", "test")
         else:
             assert rows.get("odd", "test")["sequences"] == names
+
+
+@pytest.mark.parametrize("row", ["base: [crw]", "base: {a: 1}", "base: broken\ndata: x"])
+def test_rows_of_the_wrong_shape(tmp_path, row):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes/broken.yaml").write_text("name: broken\ntiers: [1]\n")
+    (tmp_path / "recipes/odd.yaml").write_text(f"name: odd\n{row}\n")
+    with pytest.raises(Refusal, match="base:|tiers:"):
+        AllRows([tmp_path]).recipes.get("odd", "test")
+
+
+def test_what_a_system_leaves_beside_rows_is_no_row(tmp_path):
+    (tmp_path / "methods").mkdir()
+    for name in ("._crw.yaml", ".#x.yaml", "._y.yml"):
+        (tmp_path / "methods" / name).write_bytes(b"\x00\xff")
+    assert "crw-r18" in AllRows([tmp_path]).methods

@@ -102,3 +102,20 @@ def test_an_earlier_config_that_cannot_be_read(folder):
 def test_names_of_files(file, name):
     assert plain_name(Path(file)) == name
     Config({"files": {name: {"path": file}}, "runs": asked(Path("/x"))["runs"], "rows": [ROWS]})
+
+
+def test_rows_of_a_disk_that_is_not_there(folder, tmp_path):
+    (tmp_path / "davis").mkdir()
+    data = {"davis2017": str(tmp_path / "gone"), "synthetic": str(tmp_path / "davis")}
+    values, _ = add({}, asked(folder, data=data), "c")
+    values["runs"].append(
+        {"methods": ["identity"], "weights": ["none"], "protocols": ["own"], "benchmarks": ["davis2017-val"]}
+    )
+    before = len(values["runs"])
+    (note,) = leave_out_lost(values)
+    assert "rows of davis2017-val are left out" in note and len(values["runs"]) == before - 1
+    assert values["data"] == {"synthetic": str(tmp_path / "davis")}
+
+
+def test_versions_of_a_file_have_rows_of_their_own():
+    assert [plain_name(Path(name)) for name in ("r.v1.pth", "r.v2.pth.tar")] == ["r-v1", "r-v2"]

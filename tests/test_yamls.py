@@ -55,3 +55,15 @@ def test_what_is_clear_is_read(tmp_path):
     assert read_yaml(path) == {
         "base": {"x": 1, "on": "a"}, "other": {"x": 2, "on": "a"}, "list": [1, 16, 2.5, -3, 0.07, None, True], "text": "010",
     }  # fmt: skip
+
+
+def test_a_tag_that_its_value_does_not_fit(tmp_path):
+    for text in ("a: !!bool foo", "a: !!int {}", "a: !!float x"):
+        (tmp_path / "c.yaml").write_text(text)
+        with pytest.raises(Refusal):
+            read_yaml(tmp_path / "c.yaml")
+
+
+def test_a_merged_mapping_that_is_merged_again(tmp_path):
+    (tmp_path / "c.yaml").write_text("b: &b {x: 1}\nouter: {inner: &i {<<: *b, x: 2}}\nc: {<<: *i}\n")
+    assert read_yaml(tmp_path / "c.yaml")["c"] == {"x": 2}

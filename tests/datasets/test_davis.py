@@ -285,3 +285,35 @@ def test_another_davis_is_named(tmp_path):
     (tmp_path / "JPEGImages/Full-Resolution").mkdir(parents=True)
     with pytest.raises(Refusal, match="Full-Resolution"):
         davis.sequence("one")
+
+
+def test_later_annotations_of_0_and_255_are_wrong(tiny_davis):
+    path = tiny_davis.sequence("three").annotations[3]
+    save_mask(path, np.where(read_annotation(path) > 0, 255, 0).astype(np.uint8))
+    assert "00003.png holds 255 (void) and no object" in str(examine(tiny_davis).wrong())
+
+
+def test_void_beside_objects_is_named(tiny_davis):
+    path = tiny_davis.sequence("three").annotations[3]
+    ids = read_annotation(path)
+    ids[:2, :2] = 255
+    save_mask(path, ids)
+    diagnosis = examine(tiny_davis)
+    assert diagnosis.healthy and "1 annotations after the first hold 255" in str(diagnosis.lines())
+
+
+def test_frames_that_do_not_begin_at_0_are_named(tiny_davis):
+    for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        for t in range(2):
+            (tiny_davis.root / kind / f"480p/one/{t:05d}.{suffix}").unlink()
+    assert "look at one: the first frame is 00002" in str(examine(tiny_davis, subset=True).lines())
+
+
+def test_soft_masks_of_one_object_are_refused(tiny_davis, tmp_path):
+    davis = replace(tiny_davis, sequences=("one",))
+    for path in davis.sequence("one").annotations:
+        mask = (read_annotation(path, single_object=True) * 255).astype(np.uint8)
+        (tmp_path / "soft/one").mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "soft/one" / path.name), cv2.GaussianBlur(mask, (9, 9), 2))
+    with pytest.raises(Refusal, match=r"values from 0 to \d+\n.*\n.*threshold the masks"):
+        evaluate(davis, tmp_path / "soft", single_object=True)

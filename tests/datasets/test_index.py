@@ -80,3 +80,15 @@ def test_tables_of_tracks_are_checked(tmp_path, text, words):
     (tmp_path / "index.csv").write_text(text)
     with pytest.raises(Refusal, match=rf"index.csv: .*{words}"):
         TrackIndex.read(tmp_path / "index.csv")
+
+
+def test_a_file_of_the_user_beside_a_table(tmp_path):
+    (tmp_path / "clips.csv").write_text(HEADER + "a,4,24,8,6,0\n")
+    (tmp_path / "clips.json").write_text('{"author": "me"}')
+    assert len(Index.read(tmp_path / "clips.csv").videos) == 1
+
+
+def test_a_frame_that_is_no_whole_number(tmp_path):
+    (tmp_path / "tracks.csv").write_text("video,frame,x,y,w,h\na,0.7,1,1,5,5\n")
+    with pytest.raises(Refusal, match="whole number"):
+        TrackIndex.read(tmp_path / "tracks.csv")

@@ -122,3 +122,25 @@ def test_real_targets(tmp_path):
     otb = open_otb(SHARED / "OTB", {"lengths": {**row()["lengths"], "Car4": 250}}, ["Car4", "Jogging.1", "Jogging.2"])
     assert [len(otb.track(n).images) for n in otb.sequences] == [250, 307, 307]
     assert json.dumps(otb.track("Jogging.1").boxes[0].tolist()) != json.dumps(otb.track("Jogging.2").boxes[0].tolist())
+
+
+def test_the_doctors_record_fits_a_target_that_uses_a_part_of_the_images(root):
+    """As David of OTB-100 does: what lies outside its range is nobody's."""
+    annotation, settings = root / "a/groundtruth_rect.txt", {"ranges": {"a": [3, 5]}}
+    annotation.write_text("\n".join(annotation.read_text().splitlines()[:3]))
+    diagnosis = diagnose_otb(open_otb(root, settings, ["a"]), row(), subset=True)
+    assert diagnosis.healthy
+    record = {"files": diagnosis.files("inputs"), "kind": "inputs"}
+    assert open_otb(root, settings, ["a"], record).track("a").image(0).shape == (64, 96, 3)
+    (root / "a/img/0004.jpg").unlink()
+    with pytest.raises(Refusal):
+        open_otb(root, settings, ["a"], record).track("a")
+
+
+def test_a_number_that_is_missing_between_commas(tmp_path):
+    for text in ("1,,2,3,4", "1,2,,4", ",1,2,3"):
+        (tmp_path / "g.txt").write_text(text)
+        with pytest.raises(Refusal, match="line 1"):
+            read_truth(tmp_path / "g.txt")
+    (tmp_path / "g.txt").write_text("1, 2,\t3 ,4,\n")
+    np.testing.assert_array_equal(read_truth(tmp_path / "g.txt"), [[1, 2, 3, 4]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tests.faults.stages import BOXES, MAIN, OTHER, RUN, STAY, VIDEO
+from tests.faults.stages import BOXES, COPY, MAIN, OTHER, RUN, STAY, VIDEO
 
 V, B = f"results/{VIDEO}", f"results/{BOXES}"
 DECODE = ("postprocess", "evaluate", "table")
@@ -57,6 +57,7 @@ ARTIFACTS = (
     Artifact("masks of another entry into evaluate", f"{V}/{MAIN}/masks/*/*.png", ("evaluate", "table"), f"{V}/{OTHER}/masks/*/*.png"),
     Artifact("masks into overlays", f"{V}/{MAIN}/masks/*/*.png", ("overlays",)),
     Artifact("masks into submission", f"{V}/{MAIN}/masks/*/*.png", ("submission",)),
+    Artifact("masks of another entry into submission", f"{V}/{MAIN}/masks/record.json", ("submission",), f"{V}/{COPY}/masks/record.json"),
     Artifact("masks/record.json into evaluate", f"{V}/{MAIN}/masks/record.json", ("evaluate", "table"), f"{V}/{OTHER}/masks/record.json"),
     Artifact("masks/record.json into submission", f"{V}/{MAIN}/masks/record.json", ("submission",), f"{V}/{OTHER}/masks/record.json"),
     Artifact("scores.json into table", f"{V}/{MAIN}/scores/scores.json", ("table",), f"{V}/{OTHER}/scores/scores.json"),
@@ -66,6 +67,10 @@ ARTIFACTS = (
     Artifact("provenance.json into explain", "results/provenance.json", ("explain",), f"{V}/{MAIN}/scores/scores.json"),
     Artifact("provenance.json into report", "results/provenance.json", ("report",), f"{V}/{MAIN}/scores/scores.json"),
     Artifact("boxes into evaluate", f"{B}/{STAY}/boxes/*.txt", ("evaluate boxes", "table")),
+    Artifact("boxes into overlays", f"{B}/{STAY}/boxes/*.txt", ("overlays boxes",)),
+    Artifact("boxes into plots", f"{B}/{STAY}/boxes/*.txt", ("plots boxes",)),
+    Artifact("boxes into table", f"{B}/{STAY}/boxes/*.txt", ("table",)),
+    Artifact("times into evaluate", f"{B}/{STAY}/boxes/times/*.txt", ("evaluate boxes", "table")),
     Artifact("boxes into track that goes on", f"{B}/{STAY}/boxes/*.txt", TRACKED, remove=BOXES_GONE[1:]),
     Artifact("boxes/record.json into track that goes on", f"{B}/{STAY}/boxes/record.json", TRACKED, f"{B}/{STAY}/tracking.json", remove=BOXES_GONE[1:]),
     Artifact("tracking.json into evaluate", f"{B}/{STAY}/tracking.json", ("evaluate boxes", "table"), f"{V}/{MAIN}/propagation.json"),

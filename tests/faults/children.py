@@ -21,7 +21,7 @@ from corrbench.pretraining.recipe import pretrain_code
 from corrbench.provenance import code_version
 
 PROGRAMS = (
-    "convert", "doctor", "evaluate", "evaluate_boxes", "explain", "frames", "overlays", "plots", "postprocess",
+    "convert", "doctor", "evaluate", "evaluate_boxes", "explain", "frames", "overlays", "overlays_boxes", "plots", "postprocess",
     "pretrain", "propagate", "report", "submission", "synthetic", "table", "track",
 )  # fmt: skip
 HANG = "it did not end"

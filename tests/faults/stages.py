@@ -84,7 +84,8 @@ def _overlays(entry: str) -> Stage:
 def _submission(entry: str) -> Stage:
     folder = f"results/{VIDEO}/{entry}"
     return Stage("submission", lambda config: [
-        "--masks", f"{folder}/masks", "--data", f"results/{VIDEO}/data/inputs.json", "--out", f"{folder}/submission.zip",
+        "--masks", f"{folder}/masks", "--propagation", f"{folder}/propagation.json",
+        "--data", f"results/{VIDEO}/data/inputs.json", "--out", f"{folder}/submission.zip",
     ])  # fmt: skip
 
 
@@ -102,14 +103,23 @@ def _evaluate_boxes(config: Config) -> Sequence[object]:
             "--entry", STAY, "--tracking", f"{folder}/tracking.json", "--out", f"{folder}/scores"]  # fmt: skip
 
 
+def _overlays_boxes(config: Config) -> Sequence[object]:
+    folder = f"results/{BOXES}/{STAY}"
+    return ["--data", f"results/{BOXES}/data/annotations.json", "--root", "data/otb", "--boxes", f"{folder}/boxes",
+            "--tracking", f"{folder}/tracking.json", "--scores", f"{folder}/scores/scores.json", "--title", STAY,
+            "--out", f"{folder}/overlay.png", f"{folder}/curves.png"]  # fmt: skip
+
+
 def _table(config: Config) -> Sequence[object]:
     return ["--config", canonical_json(config.values), "--csv", "results/table.csv", "--markdown", "results/table.md",
             "--provenance", "results/provenance.json"]  # fmt: skip
 
 
-def _plots(config: Config) -> Sequence[object]:
-    return ["--config", canonical_json(config.values), "--table", "results/table.csv", "--benchmark", VIDEO,
-            "--out", f"results/plots/{VIDEO}"]  # fmt: skip
+def _plots(benchmark: str) -> Stage:
+    return Stage("plots", lambda config: [
+        "--config", canonical_json(config.values), "--table", "results/table.csv", "--benchmark", benchmark,
+        "--out", f"results/plots/{benchmark}",
+    ])  # fmt: skip
 
 
 def _report(config: Config) -> Sequence[object]:
@@ -145,7 +155,9 @@ STAGES: Mapping[str, Stage] = {
     "evaluate boxes": Stage("evaluate_boxes", _evaluate_boxes),
     "table": Stage("table", _table),
     "table of file": Stage("table", lambda config: ["--config", "config.yaml", *_table(config)[2:]]),
-    "plots": Stage("plots", _plots),
+    "overlays boxes": Stage("overlays_boxes", _overlays_boxes),
+    "plots": _plots(VIDEO),
+    "plots boxes": _plots(BOXES),
     "report": Stage("report", _report),
     "explain": Stage("explain", lambda config: [MAIN, "--results", "results"]),
     "pretrain": Stage("pretrain", _pretrain),
@@ -160,7 +172,8 @@ MASK_STAGES = tuple(
 )
 SCORE_STAGES = (
     "doctor inputs", "doctor annotations", "doctor box inputs", "doctor box annotations", "convert", "convert other",
-    *MASK_STAGES, "overlays", "submission", "track", "evaluate boxes", "table", "plots", "report",
+    *MASK_STAGES, "overlays", "submission", "track", "evaluate boxes", "overlays boxes", "table",
+    "plots", "plots boxes", "report",
 )  # fmt: skip
 """Everything that the clean world is made by, in order."""
 TRAINING_STAGES = ("pretrain", "convert trained")

@@ -15,7 +15,7 @@ from corrbench.files import write_record
 from corrbench.outputs import claim
 from corrbench.pretraining.curves import read_log
 from corrbench.pretraining.loop import Pace
-from corrbench.pretraining.saved import load_state, refuse_foreign, save_state
+from corrbench.pretraining.saved import load_state, refuse_foreign, save_state, set_aside
 from corrbench.pretraining.stopping import Asked
 from corrbench.tracking.siamfc import head_hash
 from corrbench.weights.convert import convert
@@ -201,3 +201,21 @@ def test_the_record_holds_the_hash_of_the_checkpoint(frames, tmp_path, monkeypat
     )  # the remedy: goes on from last.pt, writes both anew
     read_start(tmp_path / "out/checkpoint.pth")
     assert json.loads((tmp_path / "out/recipe.json").read_text())["steps"] == 6
+
+
+def test_a_state_set_aside_is_gone_on_from_and_never_lost(frames, folder):
+    """A, then B in the same folder, then A again: A goes on, and what each had stays."""
+
+    def steps(name):
+        return load_state(folder / name)["step"]
+
+    first = load_state(folder / "last.pt")
+    save_state(folder, {**first, "identity": {"recipe": {}}, "step": 1})  # B has the folder now
+    kept = set_aside(folder, first["identity"])
+    torch.save(torch.load(folder / "last.pt", weights_only=True), folder / "b.pt")
+    save_state(folder, first)
+    (folder / "last.pt").rename(kept)
+    (folder / "b.pt").rename(folder / "last.pt")
+    run = again(frames, folder)
+    assert run.step == first["step"] and kept.exists()
+    assert steps(set_aside(folder, {"recipe": {}}).name) == 1

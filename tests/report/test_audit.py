@@ -169,3 +169,28 @@ def test_records_of_the_first_edition_are_read(copy):
     del record[SEAL]
     write_json(path, record)
     assert found(copy) == {}
+
+
+def test_a_path_that_was_mistyped_is_not_a_checkpoint_that_is_gone(copy):
+    files = {"mine": {"path": str(copy / "epoch_200.pth")}}
+    assert config_of(copy, files=files).converted_before() == []
+    with pytest.raises(Refusal, match=r"no file .*epoch_200.pth; what was converted under this name is mine.pth"):
+        config_of(copy, files=files).check_data()
+
+
+def test_another_code_of_the_conversion_and_of_the_doctor(copy):
+    for name in ("weights/random-r18/mine/report.json", "tiny-disk/data/inputs.json"):
+        rewrite(copy / "results" / name, lambda record: record.update(code="0" * 12))
+    assert {n: w for n, w in found(copy).items() if "code" in w} == {
+        "weights/random-r18/mine/report.json": "code of the conversion changed",
+        "tiny-disk/data/inputs.json": "code of the doctor changed",
+    }
+
+
+def test_parts_of_another_number_of_shards_block_nothing(copy):
+    part = copy / "results" / WARM / "parts/0of4.json"
+    part.parent.mkdir()
+    shutil.copy(copy / "results" / WARM / "propagation.json", part)
+    rewrite(part, lambda record: record.update(entry="another"))
+    assert found(copy) == {}
+    assert list(found(copy, shards={"tiny-disk": 4})) == [f"{WARM}/parts/0of4.json"]

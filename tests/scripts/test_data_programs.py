@@ -8,6 +8,7 @@ import yaml
 
 from corrbench.datasets.source import check_layout, find
 from corrbench.errors import Refusal
+from corrbench.files import write_record
 from scripts import dataset, synthetic
 
 
@@ -129,3 +130,35 @@ def test_a_data_set_that_is_complete_for_one_use(tmp_path):
     (tmp_path / "all_frames/all/x").mkdir()
     assert check_layout(YTVOS, tmp_path)[-2:] == ["complete for pretraining", "not complete for propagation"]
     assert [p.name for p in find(tmp_path, YTVOS["layout"][0]["files"])] == ["x"]
+
+
+def test_gather_removes_no_file_that_is_no_part(call, tmp_path):
+    from scripts import gather
+
+    keys = {
+        "row": {},
+        "sequences": ["a"],
+        "label": "x",
+        "kind": "inputs",
+        "fingerprint": "f",
+        "counts": {},
+        "files": {},
+    }
+    write_record(tmp_path / "inputs.json", keys)
+    for name in ("notes.json", "0of1.json"):
+        (tmp_path / name).write_text('{"years": 3}')
+    with pytest.raises(Refusal, match="parts that do not fit"):
+        call(gather, "--parts", tmp_path / "notes.json", tmp_path / "0of1.json", "--labels", tmp_path, "--settings", "{}",
+             "--data", tmp_path / "inputs.json", "--out", tmp_path / "out.json")  # fmt: skip
+    assert (tmp_path / "notes.json").exists() and not (tmp_path / "0of1.json").exists()
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.mp4").write_text("")
+    assert len(find(tmp_path, "*/*.mp4")) == 2
+    monkeypatch.setattr("os.access", lambda path, mode: path.name != "b")
+    for pattern in ("*/*.mp4", "**/*.mp4"):
+        with pytest.raises(Refusal, match=r"b: Permission denied"):
+            find(tmp_path, pattern)

@@ -262,3 +262,31 @@ def test_files_that_are_no_checkpoint(content, tmp_path):
     path.write_bytes(content)
     with pytest.raises(Refusal, match="broken.pth: "):
         read_checkpoint(path)
+
+
+def test_a_checkpoint_that_is_written_meanwhile_is_refused(tmp_path, methods, monkeypatch):
+    """A training that rewrites its last.pth: the report must not name a file whose numbers were never read."""
+    from corrbench.weights import convert as module
+
+    raw, arguments = crw(methods)
+    path = write(tmp_path, raw)
+
+    def slowly(path, **options):
+        value = read_checkpoint(path, **options)
+        torch.save({**raw, "epoch": 7}, path)
+        return value
+
+    monkeypatch.setattr(module, "read_checkpoint", slowly)
+    with pytest.raises(Refusal, match="changed while it was read"):
+        convert(path, **arguments)
+
+
+def test_weights_replaced_after_they_were_recorded(tmp_path, methods):
+    row = methods.get("random-r18", "t")
+    path = tmp_path / "w.pt"
+    save_weights(path, random_weights(row["encoder"], method="random-r18", seed=0))
+    recorded = load_weights(path).meta["sha256"]
+    load_encoder(row["encoder"], [path], torch.device("cpu"), sha256=[recorded])
+    save_weights(path, random_weights(row["encoder"], method="random-r18", seed=1))
+    with pytest.raises(Refusal, match="was replaced while it was read"):
+        load_encoder(row["encoder"], [path], torch.device("cpu"), sha256=[recorded])

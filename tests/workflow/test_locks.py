@@ -70,3 +70,8 @@ def test_what_cannot_be_known_to_be_dead_stays(tmp_path, line):
 def test_locks_of_other_workflows_have_no_owner(tmp_path):
     assert owner_of(lock(tmp_path, "results/x.json")) is None
     assert holders(tmp_path) == "a run that left no name"
+
+
+def test_another_machine_of_the_same_name(tmp_path, dead):
+    lock(tmp_path, named(pid=dead, boot="another", machine="another"))
+    assert remove_dead(tmp_path) == []

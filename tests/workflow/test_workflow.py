@@ -260,6 +260,17 @@ def test_the_paper_benchmark_plans(tmp_path):
     assert int(counts["propagate"]) == 22 and int(counts["download"]) == int(counts["convert"]) == 13
 
 
+def test_the_plan_takes_targets_behind_two_dashes(tmp_path):
+    """As the hint for `--configfile FILE TARGET` says."""
+    write(tmp_path, CONFIG)
+    done = subprocess.run(
+        [warm.python(), "-m", "scripts.plan", "--directory", str(tmp_path), "--configfile", str(tmp_path / "config.yaml"),
+         "--", "results/table.csv"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and "jobs would run" in done.stdout, done.stdout + done.stderr
+
+
 def test_the_plan_names_what_a_person_must_place(tmp_path):
     def plan():
         done = subprocess.run(
