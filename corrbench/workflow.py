@@ -91,6 +91,11 @@ def _note(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def content_version(files: Mapping[str, Path], cache: Path, *, keep: bool = True) -> str:
+    """`Notes.version` with the notes in the folder `cache`."""
+    return Notes(cache, keep=keep).version(files)
+
+
 def gpu_count() -> int:
     """GPUs of this machine: CORRBENCH_GPUS or CUDA_VISIBLE_DEVICES where set, else what nvidia-smi lists."""
     for name in ("CORRBENCH_GPUS", "CUDA_VISIBLE_DEVICES"):
