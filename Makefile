@@ -62,6 +62,7 @@ bench: $(BIN)/.installed
 	python benchmarks/propagation.py
 	python benchmarks/metrics.py
 	python benchmarks/planning.py
+	python benchmarks/checks.py
 	python benchmarks/tracking.py
 	python benchmarks/segmentation.py --height 192 --width 336
 

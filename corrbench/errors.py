@@ -89,6 +89,10 @@ def run_program(main: Callable[[], None]) -> NoReturn:
     A reader of stdout that stops early, as ``| head`` does, ends the program with status 1.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    if not os.environ.get("CORRBENCH_DEBUG"):
+        sys.unraisablehook = lambda _: (
+            None
+        )  # a file of a library that cannot be closed on a full disk; the refusal says why
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell starts what runs in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

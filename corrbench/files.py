@@ -30,7 +30,6 @@ COSTS = frozenset(
         "waited",
         "waiting_share",
         "samples_per_second",
-        "times_sha256",
     )
 )
 """Keys of a record that say what a run cost. They differ from run to run and are not sealed: equal results have equal digests."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from tqdm import tqdm
@@ -32,7 +33,11 @@ class Progress:
             self._bar.update(count)
         elif time.monotonic() - self._last > LINE_EVERY:
             self._last = time.monotonic()
-            print(self._line(note), file=sys.stderr, flush=True)
+            self._print(self._line(note))
+
+    def _print(self, line: str) -> None:
+        with suppress(BrokenPipeError):  # whoever read it has gone; the work need not stop for that
+            print(line, file=sys.stderr, flush=True)
 
     def _line(self, note: str) -> str:
         rate = (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)
@@ -47,4 +52,4 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         elif kind is None:
-            print(self._line(""), file=sys.stderr, flush=True)
+            self._print(self._line(""))

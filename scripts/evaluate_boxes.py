@@ -16,7 +16,7 @@ from corrbench.metrics.otb import FILES, mean_scores, score_sequence, speed_fps,
 from corrbench.outputs import claim, refuse_replacing
 from corrbench.provenance import code_version, libraries
 from corrbench.reading import user_path
-from corrbench.tracking.folder import read_tracked, times_of
+from corrbench.tracking.folder import read_tracked
 
 
 def main() -> None:
@@ -60,8 +60,8 @@ def main() -> None:
             scores[name] = score_sequence(read_tracked(args.boxes, name, tracking, args.tracking), truth)
         except Refusal as refusal:
             raise Refusal(f"{name}: {refusal}") from refusal
-        times = times_of(args.boxes, name, tracking, args.tracking)
-        speeds[name] = speed_fps(read_times(times, len(truth))) if times else -1.0
+        times = args.boxes / "times" / f"{name}_time.txt"
+        speeds[name] = speed_fps(read_times(times, len(truth))) if times.exists() else -1.0
     record = {
         "benchmark": data["row"]["name"],
         "label": data["label"],

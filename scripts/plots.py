@@ -17,7 +17,7 @@ from corrbench.report.records import read_intact
 from corrbench.report.results import entry_folder
 from corrbench.report.table import check_rows, read_checked_table
 from corrbench.report.targets import main_metric
-from corrbench.tracking.folder import read_tracked, times_of
+from corrbench.tracking.folder import read_tracked
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def toolkit(config: Config, entries: list[Entry], folder: Path) -> None:
             for name in tracking["sequences"]:
                 read_tracked(place / "boxes", name, tracking, summary)
                 shutil.copy2(place / "boxes" / f"{name}.txt", out)
-                if times := times_of(place / "boxes", name, tracking, summary):
+                if (times := place / "boxes/times" / f"{name}_time.txt").is_file():
                     shutil.copy2(times, out / "times")
 
 

@@ -1,6 +1,7 @@
 """How programs end: one block on stderr, an exit status that says which kind of end, never a traceback."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -123,3 +124,34 @@ def test_a_signal_while_a_program_still_imports(number, status):
     process.send_signal(number)
     said = process.stderr.read()
     assert process.wait() == status and "stopped before it began" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("closed", [(2,), (0, 1, 2)])
+def test_closed_streams_end_no_program(closed, tmp_path):
+    out = tmp_path / "data"
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.synthetic", "--benchmark", "tiny-val", "--rows", "tests/data/rows", "--out", str(out)],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=lambda: [os.close(n) for n in closed],
+    )  # fmt: skip
+    assert done.returncode == 0 and (out / "ImageSets").is_dir()
+
+
+def test_an_address_space_that_the_libraries_would_abort_in_is_refused():
+    limited = lambda: resource.setrlimit(resource.RLIMIT_AS, (2_000_000_000,) * 2)  # noqa: E731
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.propagate", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        preexec_fn=limited,
+    )
+    assert done.returncode == 1 and "limited to 2.0 GB (ulimit -v)" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_progress_without_a_reader_stops_nothing(tmp_path):
+    body = "from corrbench.progress import Progress\n    with Progress('x', 2) as bar: bar.advance()\n    open('done', 'w')"
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", f"{HEAD}def main():\n    {body}\nrun_program(main)"], cwd=tmp_path, stderr=write, env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    os.close(write)
+    assert done.returncode == 0 and (tmp_path / "done").exists()

@@ -39,7 +39,7 @@ def begin(folder: Path, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
             old.unlink()
         note(folder, key, record, {})
         return {}
-    return {n: d for n, d in found["sequences"].items() if _is_whole(folder, n, d)}
+    return {n: d for n, d in found["sequences"].items() if _intact(folder / f"{n}.txt", d["sha256"])}
 
 
 def note(folder: Path, key: str, record: Mapping[str, Any], done: Mapping[str, Any]) -> None:
@@ -61,19 +61,6 @@ def read_tracked(folder: Path, name: str, tracking: Mapping[str, Any] | None, su
     return read_boxes(path)
 
 
-def times_of(folder: Path, name: str, tracking: Mapping[str, Any] | None, summary: Path | None) -> Path | None:
-    """The file of times of a target; None where it has none. Raises Refusal as `read_tracked`."""
-    path = folder / "times" / f"{name}_time.txt"
-    wanted = (tracking or {"sequences": {}})["sequences"].get(name, {}).get("times_sha256")
-    if wanted is not None and (not path.is_file() or file_hash(path) != wanted):
-        raise Refusal(
-            f"{path}: changed since it was written",
-            expected=f"the times that {summary} lists",
-            do=f"remove {path} and {summary}, and run the same command again: the target is then tracked again",
-        )
-    return path if path.is_file() else None
-
-
 def _is_boxes(folder: Path, path: Path) -> bool:
     """True for the names that tracking gives: ``<target>.txt`` with four numbers a line, ``times/<target>_time.txt``."""
     if path.parent == folder / "times":
@@ -83,8 +70,5 @@ def _is_boxes(folder: Path, path: Path) -> bool:
     return (folder / "times" / f"{path.stem}_time.txt").is_file()
 
 
-def _is_whole(folder: Path, name: str, done: Mapping[str, Any]) -> bool:
-    files = {folder / f"{name}.txt": done["sha256"]}
-    if "times_sha256" in done:
-        files[folder / "times" / f"{name}_time.txt"] = done["times_sha256"]
-    return all(path.is_file() and file_hash(path) == sha256 for path, sha256 in files.items())
+def _intact(path: Path, sha256: str) -> bool:
+    return path.is_file() and file_hash(path) == sha256

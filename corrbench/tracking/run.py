@@ -214,7 +214,6 @@ def track_benchmark(
             done[result.name] = {
                 "frames": len(result.boxes), "seconds": float(result.seconds.sum()) or None, "peak_ram_mb": result.peak_ram_mb or None,
                 "peak_gpu_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None, "sha256": file_hash(folder / f"{result.name}.txt"),
-                "times_sha256": file_hash(folder / "times" / f"{result.name}_time.txt"),
             }  # fmt: skip
             note(folder, key, record, done)
             bar.advance(len(result.boxes), result.name)

@@ -70,7 +70,6 @@ ARTIFACTS = (
     Artifact("boxes into overlays", f"{B}/{STAY}/boxes/*.txt", ("overlays boxes",)),
     Artifact("boxes into plots", f"{B}/{STAY}/boxes/*.txt", ("plots boxes",)),
     Artifact("boxes into table", f"{B}/{STAY}/boxes/*.txt", ("table",)),
-    Artifact("times into evaluate", f"{B}/{STAY}/boxes/times/*.txt", ("evaluate boxes", "table")),
     Artifact("boxes into track that goes on", f"{B}/{STAY}/boxes/*.txt", TRACKED, remove=BOXES_GONE[1:]),
     Artifact("boxes/record.json into track that goes on", f"{B}/{STAY}/boxes/record.json", TRACKED, f"{B}/{STAY}/tracking.json", remove=BOXES_GONE[1:]),
     Artifact("tracking.json into evaluate", f"{B}/{STAY}/tracking.json", ("evaluate boxes", "table"), f"{V}/{MAIN}/propagation.json"),
