@@ -85,8 +85,14 @@ def name_locks(persistence: Any) -> None:
 
     def write_named(kind: str, keys: Iterable[str]) -> None:
         found = list(keys)
-        if found:
-            write(kind, [owner_line(), *found])
+        for attempt in range(5 if found else 0):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                write(kind, [owner_line(), *found])
+                return
+            except FileNotFoundError:  # the run that has just ended removed the folder with its locks
+                if attempt == 4:
+                    raise
 
     @contextmanager
     def locked() -> Iterator[None]:

@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
 from corrbench import locks
+from corrbench.controller import name_locks
 from corrbench.locks import OWNER, holders, is_gone, owner_line, owner_of, remove_dead
 
 
@@ -75,3 +77,23 @@ def test_locks_of_other_workflows_have_no_owner(tmp_path):
 def test_another_machine_of_the_same_name(tmp_path, dead):
     lock(tmp_path, named(pid=dead, boot="another", machine="another"))
     assert remove_dead(tmp_path) == []
+
+
+def test_a_folder_of_locks_that_the_last_run_took_with_it(tmp_path):
+    """Snakemake removes the folder with its last lock; a run that waited for that one begins without it."""
+
+    class Persistence:
+        _lockdir, locked = str(tmp_path / "locks"), False
+
+        def _write_locks(self, kind, keys):
+            (tmp_path / f"locks/0.{kind}.lock").write_text("\n".join(keys))
+
+        @contextmanager
+        def lock(self):
+            self._write_locks("input", ["results/table.csv"])
+            yield
+
+    persistence = Persistence()
+    name_locks(persistence)
+    with persistence.lock():
+        assert owner_of(tmp_path / "locks/0.input.lock")["pid"] == os.getpid()
