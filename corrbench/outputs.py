@@ -10,9 +10,10 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from corrbench.errors import Refusal, few, of_system
 from corrbench.files import atomic, linked, make_parents, read_json, read_record, write_record
@@ -241,3 +242,36 @@ def refuse_foreign(path: Path, kind: str) -> None:
             expected=f"an empty folder, or a {kind} folder of an earlier run and nothing else",
             do="name another folder, or move these files elsewhere",
         )
+
+
+class RunRecord:
+    """What of a run is finished in its folder: ``.progress.json`` while it is at work, ``record.json`` once it is complete.
+
+    So nothing half done has a final name, and a folder says whose it is from the first moment on.
+    """
+
+    def __init__(self, folder: Path, what: str, keys: Sequence[str]) -> None:
+        """`what` the record is of, and the `keys` that it has, for a refusal."""
+        self.folder, self.what, self.keys = folder, what, keys
+        self.path, self.progress = folder / "record.json", folder / ".progress.json"
+
+    @property
+    def exists(self) -> bool:
+        """Whether an earlier run began in this folder."""
+        return self.progress.exists() or self.path.exists()
+
+    def read(self) -> dict[str, Any]:
+        """What the last run noted; empty where there was none. Raises Refusal for a record that is damaged or of another kind."""
+        if not self.exists:
+            return {}
+        path = self.progress if self.progress.exists() else self.path
+        return read_record(path, self.what, f"remove {self.folder} and run again", self.keys)
+
+    def note(self, value: Mapping[str, Any], *, complete: bool = False) -> None:
+        """Write down what is finished; `complete`: all of it."""
+        if complete:
+            write_record(self.path, value)
+            self.progress.unlink(missing_ok=True)
+        else:
+            write_record(self.progress, value)
+            self.path.unlink(missing_ok=True)

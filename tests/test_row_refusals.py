@@ -91,3 +91,10 @@ def test_what_a_system_leaves_beside_rows_is_no_row(tmp_path):
     for name in ("._crw.yaml", ".#x.yaml", "._y.yml"):
         (tmp_path / "methods" / name).write_bytes(b"\x00\xff")
     assert "crw-r18" in AllRows([tmp_path]).methods
+
+
+@pytest.mark.parametrize("title", ["=cmd|' /C calc'!A0", "@SUM(1+1)", "+1+1", "-2", "\tx"])
+@pytest.mark.parametrize("key", ["method", "backbone"])
+def test_a_title_that_a_spreadsheet_would_run(methods, key, title):
+    with pytest.raises(Refusal, match="text that no spreadsheet takes for a formula"):
+        validate({**copy.deepcopy(methods.get("crw-r18", "test")), key: title}, "method", "row")

@@ -17,10 +17,10 @@ from corrbench.datasets.palette import save_mask
 from corrbench.datasets.youtube_vos import YoutubeVos
 from corrbench.encoders.stm import STM
 from corrbench.errors import Refusal, few
-from corrbench.files import atomic, digest, file_hash, linked, read_record, write_record
+from corrbench.files import atomic, digest, file_hash, linked
 from corrbench.images import NOTHING_KNOWN, Known, Pixels, read_image
 from corrbench.machine import peak_memory_mb
-from corrbench.outputs import remove_temporaries
+from corrbench.outputs import RunRecord, remove_temporaries
 from corrbench.progress import Progress
 from corrbench.reading import is_litter, list_files
 from corrbench.segmentation.engine import Engine, Frames
@@ -107,7 +107,7 @@ def segment_benchmark(
             _note(folder, key, record, done)
     for stray in set(done) - set(ordered):  # an earlier, larger selection
         shutil.rmtree(folder / stray, ignore_errors=True)
-    _note(folder, key, record, ordered)
+    _note(folder, key, record, ordered, complete=True)
     seconds, frames = (sum(v[k] for v in ordered.values()) for k in ("seconds", "frames"))
     most = {k: max((v[k] for v in ordered.values() if v[k]), default=None) for k in ("peak_ram_mb", "peak_gpu_mb")}
     return {
@@ -126,19 +126,16 @@ def _begin(folder: Path, key: str, record: Mapping[str, Any], names: set[str]) -
 
     `names`: the videos of this run.
     """
-    path = folder / "record.json"
-    found = (
-        read_record(path, "the record of finished videos", f"remove {folder} and run again", keys=("key", "videos"))
-        if path.exists()
-        else {"key": None, "videos": {}}
-    )
+    record_file = _record(folder)
+    path = record_file.path
+    found = record_file.read() or {"key": None, "videos": {}}
     there = (
         sorted(p for p in folder.rglob("*") if not p.is_dir() and p != path and not is_litter(p.name))
         if folder.is_dir()
         else []
     )
     # a video may be complete and not yet noted when a run is killed: below a record, masks of the run's videos are ours
-    videos = names | set(found["videos"]) if path.exists() else set()
+    videos = names | set(found["videos"]) if record_file.exists else set()
     ours = [p for p in there if p.suffix == ".png" and p.parent.parent == folder and p.parent.name in videos]
     foreign = [p.relative_to(folder).as_posix() for p in there if p not in set(ours)]
     if foreign:
@@ -156,5 +153,11 @@ def _begin(folder: Path, key: str, record: Mapping[str, Any], names: set[str]) -
     return {}
 
 
-def _note(folder: Path, key: str, record: Mapping[str, Any], done: Mapping[str, Any]) -> None:
-    write_record(folder / "record.json", {"key": key, "record": record, "videos": done})
+def _record(folder: Path) -> RunRecord:
+    return RunRecord(folder, "the record of finished videos", ("key", "videos"))
+
+
+def _note(
+    folder: Path, key: str, record: Mapping[str, Any], done: Mapping[str, Any], *, complete: bool = False
+) -> None:
+    _record(folder).note({"key": key, "record": record, "videos": done}, complete=complete)

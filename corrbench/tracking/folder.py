@@ -8,10 +8,13 @@ from typing import Any
 
 from corrbench.datasets.boxes import Boxes, read_boxes
 from corrbench.errors import Refusal, few
-from corrbench.files import file_hash, read_record, write_record
+from corrbench.files import file_hash
+from corrbench.outputs import RunRecord
 from corrbench.reading import is_litter
 
-RECORD = "record.json"
+
+def _record(folder: Path) -> RunRecord:
+    return RunRecord(folder, "the record of tracked boxes", ("key", "sequences"))
 
 
 def begin(folder: Path, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,15 +22,13 @@ def begin(folder: Path, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises Refusal, before anything is touched, when it holds files that no tracking wrote.
     """
-    path = folder / RECORD
+    record_file = _record(folder)
     there = sorted(p for p in folder.rglob("*") if p.is_file() and not is_litter(p.name)) if folder.is_dir() else []
-    found: dict[str, Any] = (
-        read_record(path, "the record of tracked boxes", f"remove {folder} and run again", ("key", "sequences"))
-        if path.exists()
-        else {"sequences": {}}
-    )
-    ours = {path, *(p for p in there if _is_boxes(folder, p))} if path.exists() else set()
-    foreign = [p.relative_to(folder).as_posix() for p in there if p not in ours]
+    found = record_file.read()
+    ours = {p for p in there if _is_boxes(folder, p)} if found else set()
+    foreign = [
+        p.relative_to(folder).as_posix() for p in there if p not in ours and (p != record_file.path or not found)
+    ]
     if foreign:
         raise Refusal(
             f"{folder}: holds files that no tracking wrote ({few(foreign, 3)}); nothing was changed",
@@ -35,16 +36,16 @@ def begin(folder: Path, key: str, record: Mapping[str, Any]) -> dict[str, Any]:
             do="name another folder, or move these files elsewhere",
         )
     if found.get("key") != key:
-        for old in ours - {path}:
+        for old in ours:
             old.unlink()
         note(folder, key, record, {})
         return {}
     return {n: d for n, d in found["sequences"].items() if _intact(folder / f"{n}.txt", d["sha256"])}
 
 
-def note(folder: Path, key: str, record: Mapping[str, Any], done: Mapping[str, Any]) -> None:
-    """Write down which targets are finished."""
-    write_record(folder / RECORD, {"key": key, "record": record, "sequences": done})
+def note(folder: Path, key: str, record: Mapping[str, Any], done: Mapping[str, Any], *, complete: bool = False) -> None:
+    """Write down which targets are finished; `complete`: all of them."""
+    _record(folder).note({"key": key, "record": record, "sequences": done}, complete=complete)
 
 
 def read_tracked(folder: Path, name: str, tracking: Mapping[str, Any] | None, summary: Path | None) -> Boxes:

@@ -221,7 +221,7 @@ def track_benchmark(
     for name in set(done) - set(ordered):  # of an earlier, larger selection
         (folder / f"{name}.txt").unlink(missing_ok=True)
         (folder / "times" / f"{name}_time.txt").unlink(missing_ok=True)
-    note(folder, key, record, ordered)
+    note(folder, key, record, ordered, complete=True)
     return {"key": key, "sequences": ordered, **_totals(ordered, device)}
 
 

@@ -48,7 +48,7 @@ WORKS = (
     Work("postprocess over masks", "postprocess", f"{V}/{MAIN}/masks", whole=True),
     Work("evaluate", "evaluate", f"{V}/{MAIN}/scores", (f"{V}/{MAIN}/scores/*",)),
     Work("submission", "submission", f"{V}/{MAIN}", (f"{V}/{MAIN}/submission.zip",)),
-    Work("track", "track", f"{B}/{STAY}/boxes", BOXES_GONE, grows={"boxes/record.json": SAVED}),
+    Work("track", "track", f"{B}/{STAY}/boxes", BOXES_GONE, grows={"boxes/.progress.json": SAVED}),
     Work("evaluate boxes", "evaluate boxes", f"{B}/{STAY}/scores", (f"{B}/{STAY}/scores/*",)),
     Work("table", "table", "results", ("results/table.*", "results/provenance.json")),
     Work("report", "report", "results/paper", ("results/paper", "results/report.html"), whole=True),
