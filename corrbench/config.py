@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from corrbench.datasets.benchmark import benchmark_label, benchmark_settings, is
 from corrbench.datasets.source import archives_for, how_to_get
 from corrbench.entries import Entry, WeightsId
 from corrbench.errors import Refusal, nearest
-from corrbench.files import read_json
+from corrbench.files import json_option, read_json
 from corrbench.grid import Grid
 from corrbench.pretraining.recipe import Recipe, check_options
 from corrbench.provenance import code_version
@@ -99,12 +98,7 @@ class Config:
         """A config from a command line: a path, or the config itself as JSON."""
         if not text.lstrip().startswith("{"):
             return cls.read(text)
-        try:
-            return cls(json.loads(text), "--config")
-        except (ValueError, RecursionError) as error:
-            raise Refusal(
-                f"--config: not valid JSON ({error})", expected="a path, or a config as JSON", do="correct it"
-            ) from error
+        return cls(json_option(text, "--config", "a path, or a config as JSON"), "--config")
 
     def benchmark_settings(self, benchmark: Mapping[str, Any]) -> dict[str, Any]:
         """The benchmark as the stages read it. No path of a data root."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from corrbench.errors import DiskFull, Refusal, of_system
-from corrbench.reading import read_text
+from corrbench.reading import read_text, user_path
 
 SEAL = "record_sha256"
 """The key of a record under which the digest of its content stands."""
@@ -179,12 +179,25 @@ def read_json(path: Path | str) -> Any:
         ) from error
 
 
+def json_option(text: str, option: str, expected: str = "JSON") -> Any:
+    """The value of an option that is JSON. Raises Refusal that names the option."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(f"{option}: not valid JSON ({error})", expected=expected, do=f"correct {option}") from error
+
+
+def path_options(text: str, option: str) -> dict[str, Path]:
+    """The value of an option that is a JSON object of paths by name. Raises Refusal for anything else."""
+    paths = json_option(text, option)
+    if not isinstance(paths, dict) or not all(isinstance(path, str) for path in paths.values()):
+        raise Refusal(f"{option}: {text[:80]}", expected="a JSON object of paths by name", do='write {"name": "/path"}')
+    return {name: user_path(path) for name, path in paths.items()}
+
+
 def settings_of(text: str) -> dict[str, Any]:
     """The value of a --settings option: JSON, as the workflow gives it. Raises Refusal for anything else."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Refusal(f"--settings: not valid JSON ({error})", expected="an object as the workflow gives it") from error
+    value = json_option(text, "--settings", "an object as the workflow gives it")
     if not isinstance(value, dict):
         raise Refusal(f"--settings: a {type(value).__name__}", expected="an object as the workflow gives it")
     return value

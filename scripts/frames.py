@@ -9,7 +9,6 @@ with files of others is refused as --out before anything is written.
 """
 
 import argparse
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from corrbench.datasets.frame_folders import frames_output
 from corrbench.datasets.got10k import build_track_index
 from corrbench.datasets.videos import build_index, check_skipped, write_skipped, write_ytvos_csv
 from corrbench.errors import Refusal, run_program
+from corrbench.files import json_option, path_options
 from corrbench.reading import positive, user_path
 from corrbench.rows import AllRows, validate
 
@@ -44,7 +44,7 @@ def main() -> None:
         parser.error(f"--most-skipped {args.most_skipped}: a share from 0 to 1")
 
     videos = _settings(args.settings) if args.settings is not None else _of_row(AllRows(args.rows), args.data)
-    roots = _roots(args.roots)
+    roots = path_options(args.roots, "--roots")
     if args.root is None and videos["kind"] != "masks":
         raise Refusal("no --root", expected="the root of the data set", do="add --root")
     with frames_output(args.out) as out:
@@ -108,23 +108,7 @@ def _of_row(rows: AllRows, name: str) -> Mapping[str, Any]:
 
 def _settings(text: str) -> Mapping[str, Any]:
     row = {"name": "settings", "title": "--settings", "layout": [{"files": "*", "what": "files"}]}
-    return validate({**row, "videos": _json(text, "--settings")}, "dataset", "--settings")["videos"]
-
-
-def _roots(text: str) -> dict[str, Path]:
-    roots = _json(text, "--roots")
-    if not isinstance(roots, dict) or not all(isinstance(path, str) for path in roots.values()):
-        raise Refusal(
-            f"--roots: {text[:80]}", expected="a JSON object of paths by data set", do='write {"name": "/path"}'
-        )
-    return {name: user_path(path) for name, path in roots.items()}
-
-
-def _json(text: str, option: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Refusal(f"{option}: no JSON ({error})", expected="JSON", do=f"correct {option}") from error
+    return validate({**row, "videos": json_option(text, "--settings")}, "dataset", "--settings")["videos"]
 
 
 if __name__ == "__main__":

@@ -7,19 +7,16 @@ recipe.json and curves.png. SIGTERM and SIGUSR1 save; a run of one process then 
 """
 
 import argparse
-import json
 import signal
 import sys
 from contextlib import nullcontext
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from corrbench.datasets.clips import link_roots
 from corrbench.datasets.videos import Index, Reader
 from corrbench.errors import Refusal, run_program
-from corrbench.files import file_hash, save_tensors, write_record
+from corrbench.files import file_hash, json_option, path_options, save_tensors, write_record
 from corrbench.machine import pick_device
 from corrbench.outputs import claim, remove_temporaries
 from corrbench.pretraining.cost import cost_lines
@@ -71,7 +68,7 @@ def main() -> None:
     # SLURM's early warning: before and after training it ends the program as SIGTERM does
     signal.signal(signal.SIGUSR1, signal.getsignal(signal.SIGTERM))
     if args.settings:
-        recipe = Recipe.from_settings(from_json(args.settings, "--settings"))
+        recipe = Recipe.from_settings(json_option(args.settings, "--settings"))
     else:
         recipe = Recipe.from_row(AllRows(args.rows).recipes.get(args.recipe, "--recipe"), args.tier)
     if (recipe.init or recipe.start) and args.init is None:
@@ -124,10 +121,7 @@ def prepare(args: argparse.Namespace, recipe: Recipe, processes: Processes, code
         raise Refusal(
             f"--data {args.data}: no such file", expected="index.csv of scripts/frames.py", do="correct --data"
         )
-    roots = from_json(args.roots, "--roots")
-    if not isinstance(roots, dict) or not all(isinstance(path, str) for path in roots.values()):
-        raise Refusal(f"--roots: {args.roots}", expected="a JSON object of paths by name", do="correct --roots")
-    link_roots(args.root, {name: Path(path) for name, path in roots.items()})
+    link_roots(args.root, path_options(args.roots, "--roots"))
     reader = opened(args.root, args.data) if opened else Reader(args.root, Index.read(args.data), args.kind)
     identity = {
         "recipe": recipe.settings(), "seed": args.seed, "data": reader.index.fingerprint, "code": code, "init": start,
@@ -152,14 +146,6 @@ def finish(run: Run, args: argparse.Namespace) -> None:
     print(
         f"{run.total} steps, loss {lines[0]['loss']:.4f} -> {lines[-1]['loss']:.4f}, waiting for data {waiting_share(lines):.0%}"
     )
-
-
-def from_json(text: str, option: str) -> Any:
-    """The value of an option that is JSON."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Refusal(f"{option}: no JSON ({error})", expected="JSON", do=f"correct {option}") from error
 
 
 if __name__ == "__main__":
