@@ -107,7 +107,7 @@ def _of_row(rows: AllRows, name: str) -> Mapping[str, Any]:
 
 
 def _settings(text: str) -> Mapping[str, Any]:
-    row = {"name": "settings", "title": "--settings", "layout": [{"files": "*", "what": "files"}]}
+    row = {"name": "settings", "title": "settings", "layout": [{"files": "*", "what": "files"}]}
     return validate({**row, "videos": json_option(text, "--settings")}, "dataset", "--settings")["videos"]
 
 

@@ -169,7 +169,11 @@ def test_the_program_refuses_what_it_cannot_begin(frames, tmp_path, monkeypatch)
     with claim(tmp_path / "out"), pytest.raises(Refusal, match="out: another run is writing it"):
         program(monkeypatch, *plain)
     settings = ["--settings", "{", *plain[4:]]
-    for text, words in (("{", "--settings: no JSON"), ("[]", "not those of a recipe"), ("{}", "not those of a recipe")):
+    for text, words in (
+        ("{", "--settings: not valid JSON"),
+        ("[]", "not those of a recipe"),
+        ("{}", "not those of a recipe"),
+    ):
         settings[1] = text
         with pytest.raises(Refusal, match=words):
             program(monkeypatch, *settings)
