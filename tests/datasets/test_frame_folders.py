@@ -214,7 +214,7 @@ def test_kinetics_in_flat_and_class_folders(tmp_path, frames, where, videos):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--settings", "{"], "--settings: no JSON"),
+        (["--settings", "{"], "--settings: not valid JSON"),
         (["--settings", "[]"], "--settings"),
         (["--settings", '{"kind": "masks"}'], "--settings"),
         (["--settings", settings(kind="frames"), "--roots", "[1]"], "--roots"),
