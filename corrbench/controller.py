@@ -7,6 +7,7 @@ jobs, before the graph is built. Only the main process does so, never the proces
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -105,7 +106,8 @@ def name_locks(persistence: Any) -> None:
             stop(Refusal(
                 f"another run makes these results: {holders(folder)}",
                 expected="one run at a time on a results folder",
-                do="wait until it has finished; if none is at work anywhere, your snakemake command with  --unlock  removes its lock",
+                do="wait until it has finished; if none is at work anywhere, this removes its lock: "
+                + shlex.join(["snakemake", "--unlock", *sys.argv[1:]]),
             ))  # fmt: skip
         with lock():
             yield

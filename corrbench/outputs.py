@@ -162,6 +162,18 @@ def made_folder(path: Path, kind: str) -> Iterator[Path]:
             write_manifest(temporary, kind)
 
 
+def refuse_within(out: Path, root: Path, scored: Path) -> None:
+    """Raise Refusal for an output below a data root, which is never written to, or in the folder that is scored."""
+    place = out.resolve()
+    inside = root.resolve() in (place, *place.parents)
+    if inside or place == scored.resolve():
+        raise Refusal(
+            f"--out {out}: " + (f"below the data root {root}" if inside else "the folder that is scored"),
+            expected="a folder of its own",
+            do="name another --out",
+        )
+
+
 def refuse_replacing(folder: Path, names: Sequence[str], record: str, key: str) -> None:
     """Raise Refusal before files of these names are replaced that corrbench did not write; else note that they will be ours.
 

@@ -75,6 +75,12 @@ def add(before: Mapping[str, Any], asked: Mapping[str, Any], where: str) -> tupl
 
 
 def _check_name(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any], results: Path) -> None:
+    if old is not None and old.get("container") != new.get("container"):
+        raise Refusal(
+            f"{new['path']}: the rows named {name!r} of this results folder are those of its entry {old.get('container') or 'taken by itself'}",
+            expected="a name of its own for every network",
+            do=f"add --name, for example --name {name}-{new.get('container') or '2'}, or name another --results",
+        )
     if old is None or old["path"] == new["path"]:
         return
     path, hashes = Path(old["path"]), set[Any]()

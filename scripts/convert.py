@@ -49,7 +49,10 @@ def main() -> None:
         help="open a pickle that holds more than tensors; runs its code",
     )
     parser.add_argument(
-        "--out", type=user_path, required=True, help="weights file to write; report.json goes beside it"
+        "--out",
+        type=user_path,
+        required=True,
+        help="weights file to write; report.json goes beside it (one weights file a folder)",
     )
     args = parser.parse_args()
 

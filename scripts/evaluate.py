@@ -13,11 +13,11 @@ from corrbench.datasets.davis import open_davis
 from corrbench.datasets.opening import read_findings
 from corrbench.errors import Refusal, few, run_program
 from corrbench.files import SEAL
-from corrbench.metrics.crosscheck import cross_check
+from corrbench.metrics.crosscheck import check_installed, cross_check
 from corrbench.metrics.davis import GLOBAL_COLUMNS, evaluate, global_scores
 from corrbench.metrics.masks import masks_record
 from corrbench.metrics.scores import FILES, write_scores
-from corrbench.outputs import claim, refuse_replacing
+from corrbench.outputs import claim, refuse_replacing, refuse_within
 from corrbench.provenance import code_version, libraries
 from corrbench.reading import positive, user_path
 
@@ -37,6 +37,9 @@ def main() -> None:
     parser.add_argument("--workers", type=positive, default=os.cpu_count(), help="processes")
     args = parser.parse_args()
 
+    if args.cross_check:
+        check_installed()
+    refuse_within(args.out, args.root, args.masks)
     code = code_version("scripts/evaluate.py")  # of what was loaded, whatever is edited meanwhile
     if args.data:
         data = read_findings(args.data)

@@ -13,7 +13,7 @@ from corrbench.datasets.otb import open_otb
 from corrbench.errors import Refusal, run_program
 from corrbench.files import read_record
 from corrbench.metrics.otb import FILES, mean_scores, score_sequence, speed_fps, write_track_scores
-from corrbench.outputs import claim, refuse_replacing
+from corrbench.outputs import claim, refuse_replacing, refuse_within
 from corrbench.provenance import code_version, libraries
 from corrbench.reading import user_path
 from corrbench.tracking.folder import read_tracked
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--tracking", type=user_path, help="summary that track.py wrote: refuse boxes of another run")
     args = parser.parse_args()
 
+    refuse_within(args.out, args.root, args.boxes)
     code = code_version("scripts/evaluate_boxes.py")  # of what was loaded, whatever is edited meanwhile
     data = (
         read_findings(args.data)

@@ -19,7 +19,7 @@ from pathlib import Path
 from corrbench.changes import differences
 from corrbench.config_files import check_files
 from corrbench.controller import parse_stale
-from corrbench.errors import run_program
+from corrbench.errors import Refusal, run_program
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -165,6 +165,12 @@ def main() -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines()
+        if unknown := re.search(r"No rule to produce (.+?) \(", done.stdout + done.stderr):
+            raise Refusal(
+                f"no rule makes {unknown[1]}",
+                expected="a file of the results folder that the config names (`results:`), for example results/table.csv",
+                do="correct the target; without one, everything that the config asks for is planned",
+            )
         traces = [i for i, line in enumerate(said) if line.startswith("Traceback")]
         sys.exit("\n".join([*said[: traces[0]], said[-1]] if traces else said))
     said = done.stdout + done.stderr

@@ -23,6 +23,7 @@ import yaml
 
 from corrbench.config import Config
 from corrbench.controller import PARENT
+from corrbench.datasets.davis import other_layout
 from corrbench.errors import Refusal, few, run_program
 from corrbench.files import atomic
 from corrbench.outputs import claim
@@ -50,6 +51,12 @@ def check_before_running(args: argparse.Namespace, values: dict[str, Any]) -> No
     if not root.is_dir():
         raise Refusal(f"{args.data}: no such folder", expected=f"the root of {row['title']}", do="correct --data")
     values["data"] = {row["data"]: str(root)}
+    if said := other_layout(root, row["year"], row["resolution"]):
+        raise Refusal(
+            f"--data {args.data}: not laid out as {row['title']}{said}",
+            expected=f"the root of {row['title']}",
+            do="correct --benchmark or --data",
+        )
     config = Config(copy.deepcopy(values), "command line")
     images = root / "JPEGImages" / row["resolution"]
     missing = [n for n in config.sequences(row) if not (images / n).is_dir()]
@@ -155,7 +162,8 @@ def main() -> None:
     path, name = args.checkpoint, args.name
     if path is not None:
         path = args.checkpoint = path.expanduser().absolute()
-        name = name or plain_name(path)
+        stem = f"{path.stem}.{args.container}{path.suffix}" if args.container else path.name
+        name = name or plain_name(Path(stem))
     file = {"path": str(path), "trust_pickle": args.trust_pickle}
     if args.container:
         file["container"] = args.container
@@ -185,6 +193,7 @@ def main() -> None:
             values, sort_keys=False, allow_unicode=True
         )
         if not args.dry_run:
+            before = kept.read_bytes() if kept.exists() else None
             with atomic(kept) as temporary:
                 temporary.write_text(text, encoding="utf-8")
     if args.dry_run:
@@ -202,10 +211,24 @@ def main() -> None:
         )
     if status:
         print(said_by_jobs(results, start), file=sys.stderr)
+        if (
+            not (results / args.benchmark / "data" / "inputs.json").exists()
+            and kept.read_text(encoding="utf-8") == text
+        ):
+            forget(kept, before)  # data that the doctor refuses must not stand in the way of the next call
         sys.exit(1)
     check_answer(Config(copy.deepcopy(values), str(kept)))
     print((results / "table.md").read_text(encoding="utf-8"))
     print(f"page: {results}/report.html   table: {results}/table.csv")
+
+
+def forget(kept: Path, before: bytes | None) -> None:
+    """Put back the config of before this call."""
+    if before is None:
+        kept.unlink()
+    else:
+        with atomic(kept) as temporary:
+            temporary.write_bytes(before)
 
 
 def check_answer(config: Config) -> None:

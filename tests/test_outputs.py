@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from corrbench.errors import Refusal
 from corrbench.files import atomic, read_record, write_json, write_record
-from corrbench.outputs import MANIFEST, claim, made_folder, refuse_replacing, remove_temporaries
+from corrbench.outputs import MANIFEST, claim, made_folder, refuse_replacing, refuse_within, remove_temporaries
 
 HOLD = "import sys, time; from pathlib import Path; from corrbench.outputs import claim\nwith claim(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
@@ -221,3 +221,11 @@ def test_a_record_of_another_kind_is_refused(tmp_path):
     write_record(tmp_path / "a.json", {"row": 1})
     with pytest.raises(Refusal, match="another kind of record, without sequences, files"):
         read_record(tmp_path / "a.json", "the doctor's record", keys=("row", "sequences", "files"))
+
+
+def test_scores_are_not_written_into_data_or_masks(tmp_path):
+    root, masks = tmp_path / "DAVIS", tmp_path / "masks"
+    for out in (root, root / "scores", masks):
+        with pytest.raises(Refusal, match="below the data root|the folder that is scored"):
+            refuse_within(out, root, masks)
+    refuse_within(masks / "scores", root, masks)

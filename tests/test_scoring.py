@@ -119,3 +119,11 @@ def test_rows_of_a_disk_that_is_not_there(folder, tmp_path):
 
 def test_versions_of_a_file_have_rows_of_their_own():
     assert [plain_name(Path(name)) for name in ("r.v1.pth", "r.v2.pth.tar")] == ["r-v1", "r-v2"]
+
+
+def test_two_networks_of_one_file_never_share_a_row(folder):
+    one, _ = add({}, asked(folder, "a", files=[("a", "a.pth")]), "c")
+    other = asked(folder, "a", files=[("a", "a.pth")])
+    other["files"]["a"]["container"] = "student"
+    with pytest.raises(Refusal, match="those of its entry taken by itself(.|\n)*--name a-student"):
+        add(one, other, "c")

@@ -167,6 +167,8 @@ def other_layout(root: Path, year: int, resolution: str) -> str:
         return "; this is DAVIS-2016 (it has ImageSets/480p and no ImageSets/2017): name a davis2016 benchmark, or the root of DAVIS-2017"
     if year == 2016 and (sets / "2017").is_dir() and not (sets / "480p").is_dir():
         return "; this is DAVIS-2017 (it has ImageSets/2017 and no ImageSets/480p): name a davis2017 benchmark, or the root of DAVIS-2016"
+    if not images.is_dir() and root.name in ("JPEGImages", "Annotations", "ImageSets"):
+        return f"; the root is the folder above: {root.resolve().parent}"
     if images.is_dir() and not (images / resolution).is_dir():
         return f"; {images} holds {what_lies_in(images)}, not {resolution}"
     if root.is_dir() and not images.is_dir():

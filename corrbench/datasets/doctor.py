@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from corrbench.datasets.davis import Davis, Sequence, check_first_ids, is_soft, objects_of
+from corrbench.datasets.davis import Davis, Sequence, check_first_ids, is_soft, objects_of, other_layout
 from corrbench.datasets.otb import Otb, Track
 from corrbench.datasets.youtube_vos import Video, YoutubeVos
 from corrbench.errors import Refusal, few
@@ -87,7 +87,7 @@ class Diagnosis:
             raise Refusal(
                 "the data set is not as it should be:\n  " + "\n  ".join(self.wrong()),
                 expected="a complete, readable data set",
-                do="unpack the archive again, or name the part that you have as a subset",
+                do="unpack the archive again, or take the part that you have: --subset by hand, `subsets:` in a config",
             )
 
 
@@ -97,6 +97,18 @@ def diagnose(davis: Davis, row: dict[str, Any], *, subset: bool, workers: int = 
     `row` is the benchmark row; without `subset` the list file must name the row's sequences and the counts must fit.
     """
     problems = []
+    if said := other_layout(davis.root, davis.year, davis.resolution):
+        raise Refusal(  # nothing else that is wrong then matters
+            f"{davis.root}: not laid out as {row['title']}{said}",
+            expected=f"ImageSets/, JPEGImages/{davis.resolution}/ and Annotations/{davis.resolution}/ of DAVIS-{davis.year}",
+            do="name the benchmark or the root that fits",
+        )
+    images = davis.root / "JPEGImages" / davis.resolution
+    present = [name for name in davis.sequences if (images / name).is_dir()]
+    if missing := [name for name in davis.sequences if name not in present]:
+        problems.append(
+            f"{len(missing)} of {len(davis.sequences)} sequences are missing below {images}: {few(missing)}"
+        )
     try:
         listed = davis.listed()
         unlisted = [name for name in davis.sequences if name not in listed]
@@ -105,13 +117,13 @@ def diagnose(davis: Davis, row: dict[str, Any], *, subset: bool, workers: int = 
     except Refusal as refusal:
         problems.append(str(refusal).replace("\n", ";"))
     single = row["scoring"] == "single-object"
-    arguments = [(davis, name, single) for name in davis.sequences]
+    arguments = [(davis, name, single) for name in present]
     findings = []
     with Progress("doctor", len(arguments), unit="sequence") as bar:
         for finding in parallel_map(_examine, arguments, workers):
             findings.append(finding)
             bar.advance(note=finding.name)
-    if not subset:
+    if not subset and not missing:
         problems += _wrong_totals(findings, row)
     return Diagnosis(findings, problems)
 

@@ -17,18 +17,23 @@ from corrbench.errors import Refusal
 from corrbench.metrics.davis import GLOBAL_COLUMNS, ObjectScores, global_scores, read_prediction, statistics
 
 
+def check_installed() -> None:
+    """Raise Refusal when the official package is missing."""
+    if importlib.util.find_spec("davis2017") is None:
+        raise Refusal(
+            "the package davis2017-evaluation is not installed",
+            expected="an importable module davis2017",
+            do="pip install git+https://github.com/davisvideochallenge/davis2017-evaluation, or leave --cross-check out",
+        )
+
+
 def cross_check(davis: Davis, masks: Path, scores: list[ObjectScores], *, single_object: bool) -> str:
     """Compare with the official package digit by digit (all 15 of them); returns a line that says what was compared.
 
     The official code reads an official folder and has no 2016 mode, so annotations and masks are copied as ids into a
     temporary one. Raises Refusal when the package is missing or any figure differs by more than 1e-12.
     """
-    if importlib.util.find_spec("davis2017") is None:
-        raise Refusal(
-            "the package davis2017-evaluation is not installed",
-            expected="an importable module davis2017",
-            do="install it from its repository (README, section Cross-check), or leave --cross-check out",
-        )
+    check_installed()
     from davis2017.evaluation import DAVISEvaluation  # type: ignore[import-not-found]
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -175,7 +175,7 @@ def _where_masks_are(masks: Path, name: str) -> str:
         return f"name the folder that holds the sequences: {deeper[0]}"
     if any(p.suffix.lower() == ".png" for p in masks.iterdir()):
         return "put the masks of each sequence into a folder of its name"
-    return "add them, or score a part of the split (`subsets` in a config, --subset by hand)"
+    return "add them; --subset scores what lies below --root, so a root (of links, say) with these sequences alone scores a part"
 
 
 def _evaluate_sequence(arguments: tuple[Davis, str, Path, bool, Known]) -> list[ObjectScores]:

@@ -85,7 +85,7 @@ def short_name(row: Mapping[Any, Any]) -> str:
 def heat_map(by_sequence: pd.DataFrame, benchmark: str, metric: str = "J&F") -> Figure:
     """J&F or success (%) of every sequence (columns) and entry (rows)."""
     rows, columns = by_sequence.shape
-    figure, axes = plt.subplots(figsize=(3.2 + 0.5 * columns, 1.6 + 0.28 * rows), layout="constrained")
+    figure, axes = plt.subplots(figsize=(max(7, 3.2 + 0.5 * columns), 1.6 + 0.28 * rows), layout="constrained")
     image = axes.imshow(by_sequence.to_numpy(), vmin=0, vmax=100, cmap="viridis", aspect="auto")
     axes.set_xticks(range(columns), list(by_sequence.columns), rotation=60, ha="right")
     axes.set_yticks(range(rows), list(by_sequence.index))
@@ -127,7 +127,9 @@ def quality_against_cost(table: pd.DataFrame, benchmark: str) -> Figure:
     if len(part):
         figure.legend(title="protocol", fontsize=7, title_fontsize=8, loc="outside right upper")
     axes.grid(alpha=0.25)
-    _place_labels(axes, [(row["fps"], row[metric], short_name(row)) for row in part.to_dict("records")])
+    _place_labels(
+        axes, [(row["fps"], row[metric], f"{short_name(row)} [{row['weights']}]") for row in part.to_dict("records")]
+    )
     return figure
 
 

@@ -149,7 +149,8 @@ def to_markdown(table: pd.DataFrame) -> str:
         "J&F, J and F are means over objects, in percent, as davis2017-evaluation computes them (first and last frame left out).",
         "Rows of different protocol hashes were measured by different rules and are listed apart.",
         "Boxes: precision (center within 20 px) and success (mean of the overlap curve) as got10k's ExperimentOTB computes them.",
-        "published: the number of the paper or repository (J&F, or success); verdict: reproduced within 0.3, close within 1.0; trained here: reproduced within 1.0.", "",
+        "published: the number of the paper or repository (J&F, or success); verdict: reproduced within 0.3, close within 1.0; trained here: reproduced within 1.0.",
+        "fps: frames per second of the network and the engine; on a CPU it depends on what else the machine does.", "",
     ]  # fmt: skip
     return "\n".join(out)
 

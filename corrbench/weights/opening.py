@@ -5,6 +5,7 @@ Files are known by their content, never by their names.
 
 from __future__ import annotations
 
+import difflib
 import json
 import pickletools
 import shlex
@@ -45,8 +46,8 @@ def read_checkpoint(path: Path, *, trust_pickle: bool = False) -> Any:
     if not path.exists() and not path.is_symlink():
         raise Refusal(
             f"{path}: no such checkpoint file",
-            expected="the checkpoint named in the config",
-            do="correct the path, or let the download rule fetch it",
+            expected=_beside(path),
+            do="correct the path",
         )
     try:
         with regular(path).open("rb") as file:
@@ -98,6 +99,13 @@ def _command(imports: str, source: str, path: Path) -> str:
 def _text(path: Path) -> str:
     """A path as text of Python, in double quotes: the shell's are single ones."""
     return json.dumps(str(path))
+
+
+def _beside(path: Path) -> str:
+    """What may have been meant, for a message about a file that is missing."""
+    names = [p.name for p in path.parent.iterdir() if p.is_file()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
+    return f"a checkpoint; did you mean {path.parent / close[0]}?" if close else "a checkpoint"
 
 
 def _folder(path: Path) -> Refusal:

@@ -82,7 +82,7 @@ def shorten(davis):
     ("damage", "message"),
     [
         (drop_image, "5 images and 6 annotations; without partner: 00002"),
-        (drop_sequence, "480p/one: no such folder"),
+        (drop_sequence, "1 of 2 sequences are missing below .*480p: one"),
         (break_image, "00002.jpg: unreadable image"),
         (break_annotation, "00002.png: unreadable mask"),
         (resize_image, "00002.jpg is 80x40, the first frame 80x48"),
@@ -317,3 +317,14 @@ def test_soft_masks_of_one_object_are_refused(tiny_davis, tmp_path):
         cv2.imwrite(str(tmp_path / "soft/one" / path.name), cv2.GaussianBlur(mask, (9, 9), 2))
     with pytest.raises(Refusal, match=r"values from 0 to \d+\n.*\n.*threshold the masks"):
         evaluate(davis, tmp_path / "soft", single_object=True)
+
+
+def test_another_edition_is_said_before_anything_else(tiny_davis):
+    sets = tiny_davis.root / "ImageSets"
+    (sets / "2017").rename(sets / "480p")
+    with pytest.raises(Refusal, match="this is DAVIS-2016") as refused:
+        examine(tiny_davis)
+    assert len(str(refused.value).splitlines()) == 3
+    inside = replace(tiny_davis, root=tiny_davis.root / "JPEGImages")
+    with pytest.raises(Refusal, match="the root is the folder above: "):
+        examine(inside)

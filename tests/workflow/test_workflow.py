@@ -269,6 +269,8 @@ def test_the_plan_takes_targets_behind_two_dashes(tmp_path):
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0 and "jobs would run" in done.stdout, done.stdout + done.stderr
+    wrong = subprocess.run([*done.args[:-1], "results/tabel.csv"], cwd=ROOT, capture_output=True, text=True)
+    assert wrong.returncode == 1 and "refused: no rule makes results/tabel.csv" in wrong.stderr
 
 
 def test_the_plan_names_what_a_person_must_place(tmp_path):
