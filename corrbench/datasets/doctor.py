@@ -99,7 +99,7 @@ def diagnose(davis: Davis, row: dict[str, Any], *, subset: bool, workers: int = 
     problems = []
     if said := other_layout(davis.root, davis.year, davis.resolution):
         raise Refusal(  # nothing else that is wrong then matters
-            f"{davis.root}: not laid out as {row['title']}{said}",
+            f"{davis.root}: not laid out as DAVIS-{davis.year}{said}",
             expected=f"ImageSets/, JPEGImages/{davis.resolution}/ and Annotations/{davis.resolution}/ of DAVIS-{davis.year}",
             do="name the benchmark or the root that fits",
         )
