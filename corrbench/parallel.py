@@ -60,10 +60,17 @@ def _leave_signals_to_parent() -> None:
 
 @contextmanager
 def threads(count: int, **options: Any) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads; when the block ends by an error or a signal, what waits in it is canceled and not waited for."""
+    """A pool of threads; when the block ends by an error or a signal, what waits in it is canceled.
+
+    After an error what runs is waited for, so that it writes nothing into a folder that is being removed; after a signal
+    it is not: the process ends.
+    """
     pool = ThreadPoolExecutor(count, **options)
     try:
         yield pool
+    except Exception:
+        pool.shutdown(cancel_futures=True)
+        raise
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise

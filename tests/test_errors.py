@@ -101,6 +101,7 @@ def test_threads_do_not_go_on_after_an_error():
     with pytest.raises(ZeroDivisionError):
         work()
     assert any(future.cancelled() for future in waiting)
+    assert all(future.done() for future in waiting), "what ran has ended, and writes nothing any more"
 
 
 def test_an_error_without_a_number_keeps_its_words():
