@@ -16,7 +16,7 @@ from corrbench.errors import Refusal, few
 from corrbench.images import VOID, Kind, Pixels, check_picture, decode_ids, palette_doubt
 from corrbench.parallel import parallel_map
 from corrbench.progress import Progress
-from corrbench.reading import missing_numbers, read_bytes
+from corrbench.reading import missing_numbers, read_bytes, what_lies_in
 
 
 @dataclass
@@ -107,7 +107,8 @@ def diagnose(davis: Davis, row: dict[str, Any], *, subset: bool, workers: int = 
     present = [name for name in davis.sequences if (images / name).is_dir()]
     if missing := [name for name in davis.sequences if name not in present]:
         problems.append(
-            f"{len(missing)} of {len(davis.sequences)} sequences are missing below {images}: {few(missing)}"
+            f"{len(missing)} of {len(davis.sequences)} sequences are missing below {images}: {few(missing)}; "
+            f"there lies: {what_lies_in(images)}"
         )
     try:
         listed = davis.listed()
