@@ -203,7 +203,7 @@ class Config:
             path = self.checkpoint_path(weights)
             if weights.source in self.values["files"] and path is not None and not path.is_file():
                 there = (self.results / "weights" / weights.path / "weights.pt").is_file()
-                from_there = self._converted_from(weights) in (os.path.abspath(path), path.name)
+                from_there = self._converted_from(weights) in (str(path), path.name)
                 gone[weights.source] = gone.get(weights.source, True) and there and from_there
         return [name for name, kept in gone.items() if kept]
 

@@ -6,7 +6,6 @@ python -m scripts.convert --method random-r18 --seed 0 --out weights.pt
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,8 @@ def main() -> None:
                 container=args.container,
             )
         save_weights(args.out, weights)
-        origin = {"converted_from": os.path.abspath(args.checkpoint)} if args.checkpoint else {}
+        # as it was given: equal runs in two folders have equal reports
+        origin = {"converted_from": str(args.checkpoint)} if args.checkpoint else {}
         made = {**weights.meta, **origin, "code": code, "weights_file_sha256": file_hash(args.out)}
         write_record(report, made)
     print(json.dumps(weights.meta, indent=2))
