@@ -29,6 +29,8 @@ _OFFICIAL = {
 _TRACKING = {"precision": "precision", "success": "success"}
 IN_MARKDOWN = ("entry", "benchmark", "protocol_hash", "J&F", "J-mean", "J-recall", "J-decay", "F-mean", "F-recall",
                "F-decay", "published", "delta", "verdict", "target_grade", "fps")  # fmt: skip
+MAY_BE_EMPTY = ("published", "delta", "verdict", "target_grade", "fps")
+"""Columns that people see only where some row has a value."""
 IN_MARKDOWN_BOXES = ("entry", "precision", "success", "published", "delta", "verdict", "target_grade", "fps")
 
 
@@ -163,7 +165,8 @@ def shown_columns(group: pd.DataFrame) -> pd.DataFrame:
         if metric == "success"
         else [c for c in IN_MARKDOWN if c not in ("benchmark", "protocol_hash")]
     )
-    return group.sort_values(metric, ascending=False)[list(names)]
+    shown = [name for name in names if name not in MAY_BE_EMPTY or group[name].notna().any()]
+    return group.sort_values(metric, ascending=False)[shown]
 
 
 def markdown_table(frame: pd.DataFrame) -> str:
