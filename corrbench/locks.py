@@ -62,9 +62,16 @@ def _start(pid: int) -> str | None:
 def owner_of(lock: Path) -> dict[str, Any] | None:
     """The run that holds a lock file; None for a lock that names none, as those of other workflows."""
     try:
-        first = lock.read_text(errors="replace").partition("\n")[0]
-        owner = json.loads(first.removeprefix(OWNER)) if first.startswith(OWNER) else None
-    except (OSError, ValueError):
+        return owner_in(lock.read_text(errors="replace").partition("\n")[0])
+    except OSError:
+        return None
+
+
+def owner_in(line: str) -> dict[str, Any] | None:
+    """The run that a line of `owner_line` names; None for any other line."""
+    try:
+        owner = json.loads(line.removeprefix(OWNER)) if line.startswith(OWNER) else None
+    except ValueError:
         return None
     return owner if isinstance(owner, dict) else None
 

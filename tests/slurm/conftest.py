@@ -11,8 +11,19 @@ import yaml
 from flow import CONFIG, checkout_copy, snakemake, write
 
 sys.path.append(os.path.dirname(__file__))  # behind tests/, which has a conftest.py as well
+import cluster as single_node
 from cluster import Cluster
 from controllers import COLUMNS, RUNS, Controller
+
+PARTITIONS = """
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=short Nodes=ALL MaxTime=60 State=UP
+PartitionName=low Nodes=ALL PriorityTier=1 PreemptMode=CANCEL State=UP
+PartitionName=high Nodes=ALL PriorityTier=100 PreemptMode=OFF State=UP
+"""
+# a controller that forgets jobs sooner than they are asked for, as some sites have it
+single_node.CONF = single_node.CONF.replace("MinJobAge=300", "MinJobAge=15") + PARTITIONS
 
 
 @pytest.fixture(scope="module")

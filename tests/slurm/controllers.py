@@ -83,3 +83,13 @@ def process_of(cluster, pattern, folder):
         return next((int(pid) for pid in reversed(pids) if here(pid)), None)
 
     return cluster.wait_for(found, pattern, 60)
+
+
+def wrap(cluster, folder, monkeypatch, command, text):
+    """A program in the place of one of SLURM's; `{real}` in it is that one."""
+    place = folder / "wrap"
+    place.mkdir(exist_ok=True)
+    path = next(f"{p}/{command}" for p in cluster.environment["PATH"].split(":") if os.path.exists(f"{p}/{command}"))
+    (place / command).write_text(text.replace("{real}", path).replace("{place}", str(place)))
+    (place / command).chmod(0o755)
+    monkeypatch.setitem(cluster.environment, "PATH", f"{place}:{cluster.environment['PATH']}")

@@ -5,7 +5,6 @@ import re
 
 from snakemake.logging import logger
 
-from corrbench.cluster import remember_min_job_age
 from corrbench.config import Config
 from corrbench.controller import stop, watch
 from corrbench.datasets.opening import data_files, is_tracking
@@ -77,7 +76,9 @@ PACKED = [e for e in CONFIG.entries if e.benchmark["scoring"] == "server"]
 # `auto`: on a cluster every job gets a GPU; on one machine, if it has one
 ON_CLUSTER = "CORRBENCH_CLUSTER" in os.environ
 if ON_CLUSTER and workflow.is_main_process:
-    remember_min_job_age()
+    from corrbench.slurm.executor import take_over
+
+    take_over()
 AUTO = 1 if ON_CLUSTER else min(gpu_count(), 1)
 GPUS = {"auto": AUTO, "cuda": 1, "cpu": 0}[CONFIG.values["device"]]
 DEVICE = "cuda" if GPUS else "cpu"

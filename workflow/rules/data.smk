@@ -39,7 +39,7 @@ rule dataset:
     conda:
         "../../envs/corrbench.yaml"
     resources:
-        runtime=120,
+        runtime=lambda w, attempt: 120 * min(attempt, 3),
     params:
         settings=archive_settings,
         made=lambda w, input: made_settings(w.dataset),
@@ -84,8 +84,8 @@ rule doctor:
         "../../envs/corrbench.yaml"
     threads: 4
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=lambda w, attempt: 2000 * min(attempt, 3),
+        runtime=lambda w, attempt: 30 * min(attempt, 3),
     params:
         settings=benchmark_settings,
         version=data_version,

@@ -47,7 +47,7 @@ rule frames:
     threads: 16
     resources:
         mem_mb=lambda w, attempt: 8000 * min(attempt, 3),
-        runtime=1440,
+        runtime=lambda w, attempt: 1440 * min(attempt, 3),
     params:
         settings=lambda w: canonical_json(
             {

@@ -88,8 +88,8 @@ rule evaluate_boxes:
     conda:
         "../../envs/corrbench.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=lambda w, attempt: 2000 * min(attempt, 3),
+        runtime=lambda w, attempt: 30 * min(attempt, 3),
     params:
         root=data_root,
         boxes=lambda w: f"{RESULTS}/{w.benchmark}/{w.entry}/boxes",
@@ -129,8 +129,8 @@ rule overlays_boxes:
     conda:
         "../../envs/corrbench.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=lambda w, attempt: 2000 * min(attempt, 3),
+        runtime=lambda w, attempt: 10 * min(attempt, 3),
     params:
         root=data_root,
         boxes=lambda w: f"{RESULTS}/{w.benchmark}/{w.entry}/boxes",

@@ -101,8 +101,8 @@ rule postprocess:
         "../../envs/corrbench.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=lambda w, attempt: 2000 * min(attempt, 3),
+        runtime=lambda w, attempt: 30 * min(attempt, 3),
     params:
         settings=postprocess_settings,
         labels=lambda w, input: str(Path(input[0]).parent / "labels"),
@@ -190,8 +190,8 @@ rule evaluate:
         "../../envs/corrbench.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=lambda w, attempt: 2000 * min(attempt, 3),
+        runtime=lambda w, attempt: 30 * min(attempt, 3),
     params:
         root=data_root,
         masks=masks_folder,

@@ -84,8 +84,8 @@ rule plots:
     conda:
         "../../envs/corrbench.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=lambda w, attempt: 2000 * min(attempt, 3),
+        runtime=lambda w, attempt: 10 * min(attempt, 3),
     params:
         config=whole_config,
         out=lambda w, output: str(Path(output[0]).parent),
@@ -139,8 +139,8 @@ rule overlays:
     conda:
         "../../envs/corrbench.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=lambda w, attempt: 2000 * min(attempt, 3),
+        runtime=lambda w, attempt: 10 * min(attempt, 3),
     params:
         root=data_root,
         masks=masks_folder,

@@ -39,8 +39,8 @@ rule convert:
     conda:
         "../../envs/corrbench.yaml"
     resources:
-        mem_mb=4000,
-        runtime=10,
+        mem_mb=lambda w, attempt: 4000 * min(attempt, 3),
+        runtime=lambda w, attempt: 10 * min(attempt, 3),
     params:
         settings=weights_settings,
         version=checkpoint_version,
@@ -63,8 +63,8 @@ rule random_weights:
     conda:
         "../../envs/corrbench.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=lambda w, attempt: 2000 * min(attempt, 3),
+        runtime=lambda w, attempt: 10 * min(attempt, 3),
     params:
         settings=weights_settings,
         seed=lambda w: WeightsId(w.method, w.source).seed,

@@ -1,0 +1,1 @@
+"""Snakemake's jobs on a SLURM cluster. Only the controlling Snakemake imports this, no stage does."""
