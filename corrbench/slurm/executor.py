@@ -224,10 +224,7 @@ class Executor(plugin.Executor):  # type: ignore[misc]
             except WorkflowError as error:
                 if not queue.will_pass(str(error)):
                     raise
-                self._tell(
-                    "away",
-                    f"The SLURM controller does not answer ({' '.join(str(error).split())[:200]}). The run waits for it.",
-                )
+                self._say_away(str(error))
             self.ending.wait(PAUSES[min(attempt, len(PAUSES) - 1)])
         return False
 
@@ -285,10 +282,7 @@ class Executor(plugin.Executor):  # type: ignore[misc]
                 return list(queue.parse(done.stdout).values())
             if self.ending.is_set():
                 break
-            self._tell(
-                "away",
-                f"The SLURM controller does not answer ({' '.join(done.stderr.split())[:200]}). The run waits for it.",
-            )
+            self._say_away(done.stderr)
             self.ending.wait(PAUSES[min(attempt, len(PAUSES) - 1)])
         return []
 
@@ -370,7 +364,8 @@ class Executor(plugin.Executor):  # type: ignore[misc]
             done = queue.run(queue.squeue(self.run_uuid))
             if done.returncode == 0:
                 rows = queue.parse(done.stdout)
-                waiting = {n for n in waiting if n in rows and rows[n].live}
+                states = {n: rows[n].state if n in rows else queue.state_of(n) for n in waiting}
+                waiting = {n for n, state in states.items() if state != "" and state not in queue.ENDED}
             self.ending.wait(1 if waiting else 0)
 
     # ---- watching -----------------------------------------------------------------------------------------------------
@@ -416,10 +411,7 @@ class Executor(plugin.Executor):  # type: ignore[misc]
         """The queue; None while the controller does not answer."""
         done = await asyncio.to_thread(queue.run, queue.squeue(self.run_uuid))
         if done.returncode:
-            self._tell(
-                "away",
-                f"The SLURM controller does not answer ({' '.join(done.stderr.split())[:200]}). The run waits for it.",
-            )
+            self._say_away(done.stderr)
             return None
         self._told.pop("away", None)
         return queue.parse(done.stdout)
@@ -512,6 +504,11 @@ class Executor(plugin.Executor):  # type: ignore[misc]
         with suppress(OSError):
             for path in self.notes.glob(f"{token}.*") if token else ():
                 path.unlink(missing_ok=True)
+
+    def _say_away(self, said: str) -> None:
+        """Say that the controller does not answer, in the words of the command that failed."""
+        words = " ".join(said.split())[:200]
+        self._tell("away", f"The SLURM controller does not answer ({words}). The run waits for it.")
 
     def _tell(self, what: str, line: str) -> None:
         """Say a thing, and not again for ten minutes."""
