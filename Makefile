@@ -31,8 +31,8 @@ demo tour: $(BIN)/.installed
 plan: $(BIN)/.installed
 	@python -m scripts.plan $(or $(ARGS),results/table.csv)
 
-# Two processes run the tests; where there is a SLURM, four more wait for it. Each file stays in one process (order: conftest.py).
-WORKERS ?= $(if $(shell PATH="$$PATH:/usr/sbin" command -v slurmctld),6,2)
+# Two processes run the tests; where there is a SLURM, six more wait for it. Each file stays in one process (order: conftest.py).
+WORKERS ?= $(if $(shell PATH="$$PATH:/usr/sbin" command -v slurmctld),8,2)
 PYTEST := pytest --dist loadfile --no-loadscope-reorder --durations 15
 
 SUB := $(MAKE) --no-print-directory

@@ -79,6 +79,19 @@ def stop(refusal: Refusal) -> NoReturn:
     sys.exit(1)
 
 
+def keep_cache() -> None:
+    """Have Snakemake keep its cache in the working folder where it cannot write below HOME; it would end with a traceback."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    folder = base / "snakemake"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
+        pass
+    os.environ["XDG_CACHE_HOME"] = str(Path(".snakemake/cache").resolve())
+
+
 def name_locks(persistence: Any) -> None:
     """Have Snakemake's locks name this process, remove those of dead runs first, and refuse in words those of living ones."""
     folder = Path(persistence._lockdir)

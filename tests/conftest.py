@@ -27,8 +27,10 @@ from corrbench.rows import Rows  # noqa: E402
 # Files go to the processes in this order (--no-loadscope-reorder): what waits for SLURM beside the others, what takes long
 # before what is short. Each process is given two files to start with, so those with SLURM get a short second one.
 LONG = (
-    "slurm/test_slurm.py", "slurm/test_situations.py", "slurm/test_forgotten.py", "slurm/test_killed.py", "workflow/test_workflow.py", "pretraining/test_loop.py", "propagation/test_context.py", "test_yamls.py",
-    "datasets/test_index.py", "datasets/test_otb.py",
+    "slurm/test_slurm.py", "slurm/test_situations.py", "slurm/test_forgotten.py", "slurm/test_away.py", "slurm/test_killed.py",
+    "slurm/test_storage.py", "workflow/test_workflow.py", "pretraining/test_loop.py",
+    "propagation/test_context.py", "test_yamls.py", "datasets/test_index.py", "datasets/test_otb.py", "slurm/test_node.py",
+    "datasets/test_archive.py",
     "workflow/test_staleness.py", "workflow/test_probe.py", "slurm/test_fake.py", "workflow/test_pretraining.py",
     "workflow/test_segmentation.py", "test_readme.py", "workflow/test_shards.py", "workflow/test_downloads.py", "faults/", "workflow/",
 )  # fmt: skip

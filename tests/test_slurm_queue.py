@@ -1,15 +1,23 @@
 """What SLURM says, and what is made of it: no cluster needed."""
 
 import math
-import threading
+import shutil
+import subprocess
+import time
+from itertools import islice
 from types import SimpleNamespace
 
 import pytest
 
-from corrbench.slurm import executor, queue
-from corrbench.slurm.executor import Executor, Watched, run_name
-from corrbench.slurm.limits import Limits, minutes_of, parse_limits
-from corrbench.slurm.queue import Row, parse, stands_still, will_pass
+from corrbench.slurm import queue, watching
+from corrbench.slurm.earlier import Earlier
+from corrbench.slurm.executor import run_name
+from corrbench.slurm.limits import Limits, gpus_of, minutes_of, parse_limits
+from corrbench.slurm.notes import Note, Notes, Status
+from corrbench.slurm.patience import Patience, RunEnds
+from corrbench.slurm.queue import Queue, Row, parse, stands_still, will_pass
+from corrbench.slurm.submitting import Refused, Submitting
+from corrbench.slurm.watching import Watched, judge, summary
 
 
 def test_rows_of_the_queue():
@@ -44,7 +52,7 @@ def test_what_time_cures(said, passes):
     [
         ("PENDING", "Priority", False), ("PENDING", "Resources", False), ("PENDING", "ReqNodeNotAvail,_UnavailableNodes:n1", False),
         ("PENDING", "BeginTime", False), ("PENDING", "QOSMaxJobsPerUserLimit", False), ("PENDING", "AssocGrpGRES", False),
-        ("PENDING", "PartitionTimeLimit", True), ("PENDING", "MaxMemPerLimit", True), ("PENDING", "QOSMaxWallDurationPerJobLimit", True),
+        ("PENDING", "PartitionTimeLimit", True), ("PENDING", "PartitionConfig", True), ("PENDING", "PartitionNodeLimit", False), ("PENDING", "MaxMemPerLimit", True), ("PENDING", "QOSMaxWallDurationPerJobLimit", True),
         ("PENDING", "job requeued in held state", True), ("PENDING", "AssocMaxCpuPerJobLimit", True), ("RUNNING", "PartitionTimeLimit", False),
     ],
 )  # fmt: skip
@@ -57,42 +65,70 @@ def test_limits_of_a_partition():
         "PartitionName=main AllowGroups=ALL Default=YES MaxTime=UNLIMITED MaxMemPerNode=UNLIMITED MaxCPUsPerNode=UNLIMITED\n"
         "PartitionName=short Default=NO MaxNodes=1 MaxTime=1-02:30:00 MaxMemPerCPU=2000 MaxCPUsPerNode=8\n"
     )
-    nodes = "main*|64000|16\nmain*|128000|32\nshort|64000|16\n"
-    assert parse_limits(shown, nodes, "") == Limits("main", math.inf, 128000, 32)
-    assert parse_limits(shown, nodes, "short") == Limits("short", 1590, 32000, 8)
+    nodes = "main*|64000|16|gpu:a100:4(S:0-1),gpu:t4:2\nmain*|128000|32|gpu:4\nshort|64000|16|(null)\n"
+    gpus = {"": 6, "a100": 4, "t4": 2}
+    assert parse_limits(shown, nodes, "") == Limits("main", math.inf, 128000, 32, gpus)
+    assert parse_limits(shown, nodes, "short") == Limits("short", 1590, 32000, 8, {})
     assert parse_limits("slurm_load_partitions error", "", "short") == Limits("short")
-    assert Limits("short", 60, 7000, 8).excess({"runtime": 240, "mem_mb": 6000, "cores": 8}) == [
-        "240 minutes, 60 are allowed"
-    ]
+    small = Limits("short", 60, 7000, 8, {})
+    assert small.excess({"runtime": 240, "mem_mb": 6000, "cores": 8}) == ["240 minutes, 60 are allowed"]
+    assert small.excess({"gpu": 1}) == ["1 GPU, its nodes have 0"] and not Limits("x").excess({"gpu": 1})
+    main = parse_limits(shown, nodes, "main")
+    assert not main.excess({"gpu": 1}) and not main.excess({"gpu": 4}, "A100") and main.excess({"gpu": 8})
+    assert main.excess({"gpu": 1}, "h100") == ["1 GPU of the model h100, its nodes have 4 a100, 2 t4"]
+
+
+@pytest.mark.parametrize(
+    ("gres", "gpus"),
+    [
+        ("(null)", {}), ("", {}), ("gpu", {"": 1}), ("gpu:2", {"": 2}), ("gpu:a100:4(S:0-1)", {"": 4, "a100": 4}),
+        ("gpu:tesla_v100:8,craynetwork:4", {"": 8, "tesla_v100": 8}), ("lic:x:1,gpu:T4:1(S:0),gpu:k80:2", {"": 3, "t4": 1, "k80": 2}),
+        ("gpu:nvidia_a100_3g.20gb:2(S:0)", {"": 2, "nvidia_a100_3g.20gb": 2}), ("nogpu:4", {}), ("gpu:h100", {"": 1, "h100": 1}),
+        ("gpu:1g.10gb:7", {"": 7, "1g.10gb": 7}),
+    ],
+)  # fmt: skip
+def test_gpus_of_a_node(gres, gpus):
+    assert gpus_of(gres) == gpus
+
+
+def test_times_of_partitions():
     assert minutes_of("00:45:30") == 45.5 and minutes_of("infinite") == math.inf
 
 
 def test_the_name_is_that_of_the_folder(tmp_path):
-    assert (
-        run_name("corrbench", tmp_path)
-        == run_name("corrbench", tmp_path / ".")
-        != run_name("corrbench", tmp_path / "a")
-    )
+    name = run_name("corrbench", Notes(tmp_path))
+    assert name == run_name("corrbench", Notes(tmp_path / ".")) and name.startswith("corrbench_")
+    assert name != run_name("corrbench", Notes(tmp_path / "a"))
+    shutil.rmtree(tmp_path / ".snakemake")
+    assert name != run_name("corrbench", Notes(tmp_path)), "the same path on the disk of another host"
 
 
 @pytest.fixture
-def patient(tmp_path, monkeypatch):
-    """An executor without Snakemake, and the seconds that it has waited."""
-    made = Executor.__new__(Executor)
-    made.ending, made._told, made.run_uuid, made.notes = threading.Event(), {}, "corrbench_x", tmp_path
-    made._known, made._mine, made._one_sbatch = {"70"}, set(), threading.Lock()
+def patience():
+    """Patience that does not really wait: the seconds that it would have waited, and what it said."""
+    made = Patience(SimpleNamespace())
     made.said, made.slept = [], []
-    made.logger = SimpleNamespace(warning=made.said.append, info=made.said.append, debug=lambda *a, **k: None)
-    made.ending.wait = lambda seconds=None: made.slept.append(seconds)
+    made.logger.warning = made.logger.info = made.said.append
+    made.ending.wait = made.slept.append
     return made
 
 
-def answers(monkeypatch, *, sbatch=(), squeue=""):
-    """Have commands answer; the last answer of sbatch from then on."""
+@pytest.fixture
+def submitting(patience):
+    return Submitting(Queue("corrbench_x", patience), patience, others={"70"})
+
+
+def answers(monkeypatch, *, sbatch=(), squeue="", shown=None):
+    """Have commands answer; the last answer of sbatch from then on. squeue: its rows, None while the controller is away."""
     left = list(sbatch)
 
     def run(command):
-        text, code = (left.pop(0) if len(left) > 1 else left[0]) if command[0] == "sh" else (squeue, 0)
+        if command[0] == "sh":
+            text, code = left.pop(0) if len(left) > 1 else left[0]
+        elif command[0] == "scontrol":
+            text, code = (shown, 0) if shown else ("slurm_load_jobs error: Invalid job id specified", 1)
+        else:
+            text, code = ("Unable to contact slurm controller", 1) if squeue is None else (squeue, 0)
         return SimpleNamespace(returncode=code, stdout="" if code else text, stderr=text if code else "")
 
     monkeypatch.setattr(queue, "run", run)
@@ -101,83 +137,172 @@ def answers(monkeypatch, *, sbatch=(), squeue=""):
 AWAY = ("sbatch: error: Unable to contact slurm controller", 1)
 
 
-def test_an_hour_without_the_controller_costs_no_attempt(patient, monkeypatch, tmp_path):
+def test_an_hour_without_the_controller_costs_no_attempt(submitting, patience, monkeypatch, tmp_path):
     answers(monkeypatch, sbatch=[*[AWAY] * 70, ("41", 0)])
-    assert patient._sbatch("sbatch", tmp_path / "s.sh", "rule_a") == "41"
-    assert sum(patient.slept) > 3600 and len(patient.said) == 1, "said once, not seventy times"
+    assert submitting.sbatch("sbatch", tmp_path / "s.sh", "rule_a") == "41"
+    assert sum(patience.slept) > 3600 and len(patience.said) == 1, "said once, not seventy times"
 
 
-def test_a_submit_limit_names_its_variable(patient, monkeypatch, tmp_path):
+def test_a_submit_limit_names_its_variable(submitting, patience, monkeypatch, tmp_path):
     answers(monkeypatch, sbatch=[("sbatch: error: QOSMaxSubmitJobPerUserLimit", 1), ("5", 0)])
-    assert patient._sbatch("sbatch", tmp_path / "s.sh", "rule_a") == "5"
-    assert "CORRBENCH_SLURM_JOBS" in patient.said[0]
+    assert submitting.sbatch("sbatch", tmp_path / "s.sh", "rule_a") == "5"
+    assert "CORRBENCH_SLURM_JOBS" in patience.said[0]
 
 
-def test_a_job_that_was_taken_all_the_same_is_not_submitted_twice(patient, monkeypatch, tmp_path):
-    answers(
-        monkeypatch,
-        sbatch=[("sbatch: error: Socket timed out on send/recv operation", 1)],
-        squeue="70|RUNNING|None|N/A|1|rule_a\n76|PENDING|None|N/A|1|rule_b\n77|PENDING|None|N/A|1|rule_a\n",
-    )
-    assert patient._sbatch("sbatch", tmp_path / "s.sh", "rule_a") == "77" and patient.slept == []
+TAKEN = "70|RUNNING|None|N/A|1|rule_a\n76|PENDING|None|N/A|1|rule_b\n77|PENDING|None|N/A|1|rule_a\n"
+LOST = ("sbatch: error: Socket timed out on send/recv operation", 1)
 
 
-def test_what_will_not_change_is_said_at_once(patient, monkeypatch, tmp_path):
+def test_a_job_that_was_taken_all_the_same_is_not_submitted_twice(submitting, patience, monkeypatch, tmp_path):
+    answers(monkeypatch, sbatch=[LOST], squeue=TAKEN)
+    assert submitting.sbatch("sbatch", tmp_path / "s.sh", "rule_a") == "77" and patience.slept == []
+
+
+def test_what_will_not_change_is_said_at_once(submitting, patience, monkeypatch, tmp_path):
     answers(monkeypatch, sbatch=[("sbatch: error: Invalid account", 1)])
-    assert (
-        patient._sbatch("sbatch", tmp_path / "s.sh", "rule_a") == "sbatch: error: Invalid account"
-        and patient.slept == []
-    )
+    with pytest.raises(Refused, match="Invalid account"):
+        submitting.sbatch("sbatch", tmp_path / "s.sh", "rule_a")
+    assert patience.slept == []
 
 
-def judged(patient, monkeypatch, row, *, status=None, known="", sure=True):
+def test_the_end_finds_a_job_that_sbatch_never_spoke_of(submitting, patience, monkeypatch, tmp_path):
+    """Ctrl-C while the controller is away, after an sbatch whose answer was lost."""
+    patience.ending.wait = lambda seconds: patience.ending.set()
+    answers(monkeypatch, sbatch=[LOST], squeue=None)
+    with pytest.raises(RunEnds):
+        submitting.sbatch("sbatch", tmp_path / "s.sh", "rule_a")
+    assert submitting.living() is None
+    answers(monkeypatch, squeue=TAKEN)
+    assert submitting.living() == {"77"}, "neither the job of another run, 70, nor that of another rule"
+
+
+def test_tries_end_with_the_run(patience):
+    assert len(list(islice(patience.tries(), 8))) == 8 and patience.slept == [5, 10, 20, 40, 60, 60, 60]
+    patience.ending.set()
+    with pytest.raises(RunEnds):
+        next(patience.tries())
+
+
+@pytest.fixture
+def judged(monkeypatch, patience, tmp_path):
     """What is said of a job with this row (None: not shown; False: no answer)."""
-    if status is not None:
-        (patient.notes / "t.status").write_text(f"{status}\n")
-    monkeypatch.setattr(queue, "state_of", lambda number: known)
-    monkeypatch.setattr(queue, "accounted", lambda number: "")
-    monkeypatch.setattr(queue, "run", lambda command: SimpleNamespace(returncode=0, stdout="", stderr=""))
-    monkeypatch.setattr(executor, "SURE", -1 if sure else 1000)
-    patient.workdir = patient.notes
-    job = SimpleNamespace(is_group=lambda: False, output=["made.txt"], name="propagate")
-    info = SimpleNamespace(external_jobid="7", job=job, aux={"watched": Watched("t", "rule_a")})
-    rows = None if row is False else {} if row is None else {"7": Row("7", *row, None, 1, "")}
-    return patient._judge(info, rows)
+    notes = Notes(tmp_path)
+    notes.folder.mkdir(parents=True)
+
+    def judged(row, *, status=None, known="", sure=True):
+        if status is not None:
+            (notes.folder / "t.status").write_text(f"{status} 100 200\n")
+        shown = f"JobId=7 JobName=corrbench_x UserId=me(1) JobState={known} Reason=None" if known else None
+        answers(monkeypatch, squeue="", shown=shown)
+        if known is None:
+            monkeypatch.setattr(Queue, "state_of", lambda self, number: None)
+        monkeypatch.setattr(watching, "SURE", -1 if sure else 1000)
+        rows = None if row is False else {} if row is None else {"7": Row("7", *row, None, 1, "")}
+        return judge(
+            Watched(Note("t", "rule_a", "key", ["made.txt"], "7")), rows, notes, Queue("corrbench_x", patience)
+        )
+
+    return judged
 
 
-def test_a_job_that_the_controller_has_forgotten(patient, monkeypatch):
-    assert judged(patient, monkeypatch, None, status=0) == ""
-    assert judged(patient, monkeypatch, None, status=1) == "exit status 1"
-    (patient.notes / "t.status").unlink()
-    assert judged(patient, monkeypatch, None, sure=False) is None
-    assert "forgotten" in judged(patient, monkeypatch, None)
-    (patient.notes / "made.txt").write_text("")
-    assert judged(patient, monkeypatch, None) == ""
+def test_a_job_that_the_controller_has_forgotten(judged, tmp_path):
+    assert judged(None, status=0) == ""
+    assert judged(None, status=1) == "exit status 1"
+    (tmp_path / ".snakemake/slurm-jobs/t.status").unlink()
+    assert judged(None, sure=False) is None
+    assert "forgotten" in judged(None)
+    (tmp_path / "made.txt").write_text("")
+    assert judged(None) == ""
 
 
-def test_a_queue_that_is_stale_or_silent(patient, monkeypatch):
-    assert judged(patient, monkeypatch, None, known="RUNNING") is None
-    assert judged(patient, monkeypatch, None, known=None) is None
-    assert judged(patient, monkeypatch, False) is None
-    assert judged(patient, monkeypatch, ("RUNNING", "None"), status=0) == "", "old lines do not hold up what has ended"
+def test_a_queue_that_is_stale_or_silent(judged):
+    assert judged(None, known="RUNNING") is None
+    assert judged(None, known=None) is None
+    assert judged(False) is None
+    assert judged(("RUNNING", "None"), status=0) == "", "old lines do not hold up what has ended"
 
 
-def test_a_job_that_is_preempted_for_good(patient, monkeypatch):
-    assert judged(patient, monkeypatch, ("PREEMPTED", "None"), sure=False) is None
-    assert judged(patient, monkeypatch, ("PREEMPTED", "None")) == "SLURM status is: 'PREEMPTED'"
-    assert judged(patient, monkeypatch, ("NODE_FAIL", "None")) == "SLURM status is: 'NODE_FAIL'"
-    assert judged(patient, monkeypatch, ("TIMEOUT", "None"), sure=False) == "SLURM status is: 'TIMEOUT'"
+def test_a_job_that_is_preempted_for_good(judged):
+    assert judged(("PREEMPTED", "None"), sure=False) is None
+    assert judged(("PREEMPTED", "None")) == "SLURM status is: 'PREEMPTED'"
+    assert judged(("NODE_FAIL", "None")) == "SLURM status is: 'NODE_FAIL'"
+    assert judged(("TIMEOUT", "None"), sure=False) == "SLURM status is: 'TIMEOUT'"
 
 
-def test_a_job_that_slurm_put_back_into_the_queue(patient, monkeypatch):
+def test_a_job_that_slurm_put_back_into_the_queue(judged):
     """The status that it left when it was stopped says nothing of the time to come."""
-    assert judged(patient, monkeypatch, ("PENDING", "BeginTime"), status=143) is None
-    assert judged(patient, monkeypatch, ("RUNNING", "None"), status=143) is None
-    assert judged(patient, monkeypatch, None, status=143, known="PENDING") is None, "squeue alone is not believed"
-    assert judged(patient, monkeypatch, False, status=143) is None
+    assert judged(("PENDING", "BeginTime"), status=143) is None
+    assert judged(("RUNNING", "None"), status=143) is None
+    assert judged(("COMPLETING", "None"), status=143) is None
+    assert judged(None, status=143, known="PENDING") is None, "squeue alone is not believed"
+    assert judged(False, status=143) is None
 
 
-def test_a_job_that_waits_for_ever_is_canceled(patient, monkeypatch):
-    assert judged(patient, monkeypatch, ("PENDING", "PartitionTimeLimit"), sure=False) is None
-    said = judged(patient, monkeypatch, ("PENDING", "PartitionTimeLimit"))
+def test_a_job_that_waits_for_ever_is_canceled(judged):
+    assert judged(("PENDING", "PartitionTimeLimit"), sure=False) is None
+    said = judged(("PENDING", "PartitionTimeLimit"))
     assert "wait for ever" in said and "PartitionTimeLimit" in said and "set-resources" in said
+
+
+def test_a_number_that_the_controller_gave_to_another_job(patience, monkeypatch):
+    """A controller that lost its memory begins to count anew; another cluster counts for itself."""
+    asked = Queue("corrbench_x", patience)
+    answers(monkeypatch, shown="JobId=7 JobName=corrbench_x UserId=me(1) JobState=RUNNING Reason=None")
+    assert asked.state_of("7") == "RUNNING"
+    answers(monkeypatch, shown="JobId=7 JobName=a-colleague UserId=her(2) JobState=RUNNING Reason=None")
+    assert asked.state_of("7") == ""
+
+
+def test_jobs_of_a_run_that_was_killed(patience, monkeypatch, tmp_path):
+    notes = Notes(tmp_path)
+    gone = dict(owner="a run of which nothing is known")
+    notes.write(Note("a", "rule_a", "key", ["a.txt"], "7", **gone))
+    notes.write(Note("b", "rule_b", "key", ["b.txt"], **gone))  # killed before sbatch told the number
+    notes.write(Note("c", "rule_c", "key", ["c.txt"], "9", **gone))  # over, and forgotten
+    notes.write(Note("e", "rule_b", "key", ["e.txt"], **gone))  # of the same words, and never submitted
+    notes.write(Note("d", "rule_d", "key", ["d.txt"], "7"))  # of a run that is at work: this process
+    answers(monkeypatch, squeue="7|RUNNING|None|N/A|1|rule_a\n8|PENDING|None|N/A|1|rule_b\n")
+    earlier = Earlier(notes, Queue("corrbench_x", patience), patience)
+    taken = earlier.take(["b.txt"], "key")
+    assert (taken.token, taken.number) == ("b", "8")
+    assert earlier.take(["c.txt"], "key") is None and earlier.take(["d.txt"], "key") is None
+    assert [note.token for note in earlier.left] == ["a"]
+    assert sorted(note.token for note in notes.read()) == ["a", "b", "d"]
+    rows = iter(["7|RUNNING|None|N/A|1|rule_a\n", "7|CANCELLED|None|N/A|1|rule_a\n"])
+    canceled = []
+
+    def run(command):
+        if command[0] == "scancel":
+            canceled.append(command[-1])
+        return SimpleNamespace(returncode=0, stdout=next(rows) if command[0] == "squeue" else "", stderr="")
+
+    monkeypatch.setattr(queue, "run", run)
+    assert earlier.take(["a.txt"], "another key") is None, "made in another way"
+    assert canceled == ["7", "7"] and "make the same files otherwise" in patience.said[-1]
+
+
+def test_the_status_that_a_job_leaves(tmp_path):
+    notes = Notes(tmp_path / "a folder")
+    notes.write(Note("t", "rule_a", "key", []))
+    assert notes.status("t") is None and notes.ended() == set()
+    begin = int(time.time())
+    assert subprocess.run(["sh", notes.script("t", "exit 3")]).returncode == 3
+    status = notes.status("t")
+    assert status.code == 3 and begin <= status.began <= status.ended and notes.ended() == {"t"}
+    (notes.folder / "u.json").write_text("half a no")
+    assert [note.token for note in notes.read()] == ["t"]
+    notes.remove("t")
+    assert not list(notes.folder.glob("t.*"))
+
+
+def test_what_the_jobs_came_to():
+    def ended(what, number, failed="", begin=1060.0):
+        note = Note("t", what, "key", [], number, since=1000.0)
+        return Watched(note, status=Status(1 if failed else 0, begin, begin + 1800), failed=failed)
+
+    lines = summary([ended("rule_a", "1"), ended("rule_b", "2", "exit status 1"), ended("rule_b", "3", begin=1120.0)])
+    assert lines == [
+        "SLURM jobs: 3 for 2 tasks, 1 of them failed; 1.50 node hours, 4 minutes of waiting in the queue.",
+        "  rule_b: attempt 1 (job 2): exit status 1; attempt 2 (job 3): done",
+    ]
+    assert summary([]) == []

@@ -13,34 +13,50 @@ from corrbench.slurm.queue import run, will_pass
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest job of a partition. Infinite where nothing limits it, or where the cluster does not say."""
+    """The largest job of a partition. Infinite, or None, where nothing limits it or where the cluster does not say."""
 
     partition: str
     minutes: float = math.inf
     memory_mb: float = math.inf
     cores: float = math.inf
+    gpus: Mapping[str, int] | None = None
+    """Most GPUs of one node by model, and of any model under the empty name."""
+    unknown: str = ""
+    """What the cluster says of a partition that it does not have."""
 
-    def excess(self, asked: Mapping[str, float]) -> list[str]:
-        """What of a request no job of this partition can have, in words."""
+    def excess(self, asked: Mapping[str, float], model: str = "") -> list[str]:
+        """What of a request no job of this partition can have, in words. `model` is that of the GPUs asked for; empty for any."""
+        if self.unknown:
+            return [f"a place, and the cluster has no such partition ({self.unknown})"]
         said = (("runtime", "minutes", self.minutes), ("mem_mb", "MB of memory", self.memory_mb),
                 ("cores", "cores", self.cores))  # fmt: skip
-        return [f"{asked[key]:g} {unit}, {most:g} are allowed" for key, unit, most in said if asked.get(key, 0) > most]
+        found = [f"{asked[key]:g} {unit}, {most:g} are allowed" for key, unit, most in said if asked.get(key, 0) > most]
+        gpus = asked.get("gpu", 0)
+        if gpus and self.gpus is not None and gpus > self.gpus.get(model.lower(), 0):
+            there = ", ".join(f"{n} {name}" for name, n in self.gpus.items() if name) or str(self.gpus.get("", 0))
+            found.append(f"{gpus:g} GPU{' of the model ' + model if model else ''}, its nodes have {there}")
+        return found
 
 
 def limits_of(partition: str) -> Limits | None:
     """The limits of a partition, or of the default one for an empty name, as scontrol and sinfo tell them.
 
-    None while the controller does not answer. A partition that it does not know has no limits: sbatch says so.
+    None while the controller does not answer.
     """
     shown = run(["scontrol", "show", "partition", "-o", *([partition] if partition else [])])
+    said = " ".join((shown.stdout + shown.stderr).split())
+    if partition and re.search(r"partition \S+ not found|invalid partition", said, re.IGNORECASE):
+        return Limits(partition, unknown=said)
     if shown.returncode:
-        return None if will_pass(shown.stderr + shown.stdout) else Limits(partition)
-    nodes = run(["sinfo", "-h", "-N", "-o", "%P|%m|%c"])
+        return None if will_pass(said) else Limits(partition)
+    nodes = run(["sinfo", "-h", "-N", "-o", "%P|%m|%c|%G"])
+    if nodes.returncode and will_pass(nodes.stderr + nodes.stdout):
+        return None
     return parse_limits(shown.stdout, nodes.stdout if nodes.returncode == 0 else "", partition)
 
 
 def parse_limits(shown: str, nodes: str, partition: str) -> Limits:
-    """Limits from ``scontrol show partition -o`` and ``sinfo -N -o '%P|%m|%c'``."""
+    """Limits from ``scontrol show partition -o`` and ``sinfo -N -o '%P|%m|%c|%G'``."""
     for line in shown.splitlines():
         fields = dict(re.findall(r"(\w+)=(\S*)", line))
         if fields.get("PartitionName") == partition or (not partition and fields.get("Default") == "YES"):
@@ -49,15 +65,32 @@ def parse_limits(shown: str, nodes: str, partition: str) -> Limits:
         return Limits(partition)
     name = fields["PartitionName"]
     rows = [row.split("|") for row in nodes.splitlines()]
-    here = [(_number(m), _number(c)) for p, m, c in (row for row in rows if len(row) == 3) if p.rstrip("*") == name]
-    memory, cores = max((m for m, _ in here), default=math.inf), max((c for _, c in here), default=math.inf)
+    here = [
+        (_number(m), _number(c), gpus_of(g))
+        for p, m, c, g in (row for row in rows if len(row) == 4)
+        if p.rstrip("*") == name
+    ]
+    memory, cores = max((m for m, _, _ in here), default=math.inf), max((c for _, c, _ in here), default=math.inf)
+    gpus: dict[str, int] = {}
+    for model, count in (pair for _, _, found in here for pair in found.items()):
+        gpus[model] = max(count, gpus.get(model, 0))
     per_cpu = _number(fields.get("MaxMemPerCPU", ""))
     return Limits(
         name,
         minutes_of(fields.get("MaxTime", "")),
         min(memory, _number(fields.get("MaxMemPerNode", "")), per_cpu * cores if per_cpu < math.inf else math.inf),
         min(cores, _number(fields.get("MaxCPUsPerNode", ""))),
+        gpus if here else None,
     )
+
+
+def gpus_of(gres: str) -> dict[str, int]:
+    """GPUs of a node by model, in lower case, and all of them under the empty name: ``gpu:a100:4(S:0-1),gpu:t4:2`` has 6."""
+    found: dict[str, int] = {}
+    for model, count in re.findall(r"(?:^|,)gpu(?::(?!\d+(?:[,(]|$))([^:,(]+))?(?::(\d+))?(?=[,(]|$)", gres):
+        for key in {"", model.lower()}:
+            found[key] = found.get(key, 0) + int(count or 1)
+    return found
 
 
 def minutes_of(text: str) -> float:
@@ -80,6 +113,7 @@ def refusal(excess: Iterable[tuple[str, str, list[str]]]) -> Refusal:
     return Refusal(
         f"jobs that would wait for ever; nothing was submitted:{''.join(lines)}",
         expected="jobs within the limits of their partitions (scontrol show partition)",
-        do="name another partition (CORRBENCH_SLURM_PARTITION, CORRBENCH_SLURM_GPU_PARTITION), or ask for less with "
-        "set-resources and set-threads in slurm/config.yaml: a job that runs out of time goes on where it stopped",
+        do="name another partition (CORRBENCH_SLURM_PARTITION, CORRBENCH_SLURM_GPU_PARTITION) or GPU model "
+        "(CORRBENCH_SLURM_GPU_MODEL), or ask for less with set-resources and set-threads in slurm/config.yaml: a job that runs "
+        "out of time goes on where it stopped",
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+from corrbench.slurm.patience import Patience, RunEnds
 
 TIMEOUT = 60
 """Seconds after which a command that has not answered counts as failed."""
@@ -16,7 +18,7 @@ ENDED = frozenset(("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", 
 RETURNING = frozenset(("PREEMPTED", "NODE_FAIL"))
 """Ended states that a job leaves again when SLURM puts it back into the queue."""
 _STANDING = re.compile(
-    r"PartitionTimeLimit|MaxMemPerLimit|BadConstraints|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed"
+    r"PartitionTimeLimit|PartitionConfig|MaxMemPerLimit|BadConstraints|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed"
     r"|DependencyNeverSatisfied|JobHoldMaxRequeue|job_requeued_in_held_state"
     r"|(QOS|Assoc|AssocGrp|QOSGrp)Max\w*(PerJob|PerJobLimit|WallDurationPerJobLimit)|QOSMinGRES|QOSMin\w+"
 )  # fmt: skip
@@ -63,13 +65,8 @@ def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", f"{command[0]}: {error}")
 
 
-def squeue(name: str) -> list[str]:
-    """The command that lists all jobs of a name, those that have ended as long as the controller remembers them."""
-    return ["squeue", "--me", "--array", "--states=all", "--noheader", "--name", name, "--format", "%i|%T|%r|%S|%D|%k"]
-
-
 def parse(text: str) -> dict[str, Row]:
-    """The rows of `squeue`, by number of the job. Lines that are none are passed over."""
+    """The rows of squeue in `Queue.FORMAT`, by number of the job. Lines that are none are passed over."""
     rows = {}
     for line in text.splitlines():
         parts = line.strip().split("|", 5)
@@ -84,15 +81,6 @@ def _time(text: str) -> datetime | None:
         return datetime.fromisoformat(text)
     except ValueError:
         return None
-
-
-def state_of(number: str) -> str | None:
-    """The state of one job as the controller knows it; empty when it has forgotten it, None when it does not answer."""
-    done = run(["scontrol", "show", "job", number, "-o"])
-    if done.returncode == 0:
-        found = re.search(r"JobState=(\w+)", done.stdout)
-        return found[1] if found else None
-    return "" if "invalid job id" in (done.stdout + done.stderr).lower() else None
 
 
 def accounted(number: str) -> str:
@@ -111,3 +99,53 @@ def stands_still(row: Row) -> bool:
 def will_pass(said: str) -> bool:
     """True when sbatch refuses for a reason that time cures."""
     return _PASSING.search(said) is not None
+
+
+class Queue:
+    """The jobs of one name, as the controller tells of them."""
+
+    FORMAT = "%i|%T|%r|%S|%D|%k"
+
+    def __init__(self, name: str, patience: Patience) -> None:
+        self.name, self.patience = name, patience
+
+    def look(self) -> dict[str, Row] | None:
+        """All jobs of the name, those that have ended as long as the controller remembers them; None while it does not answer."""
+        done = run(
+            ["squeue", "--me", "--array", "--states=all", "--noheader", "--name", self.name, "--format", self.FORMAT]
+        )
+        if done.returncode:
+            self.away(done.stderr)
+            return None
+        self.patience.over("away")
+        return parse(done.stdout)
+
+    def wait(self) -> dict[str, Row]:
+        """The same, as soon as the controller answers. Raises RunEnds when the run ends meanwhile."""
+        for _ in self.patience.tries():
+            if (rows := self.look()) is not None:
+                return rows
+        raise RunEnds
+
+    def state_of(self, number: str) -> str | None:
+        """The state of a job as the controller knows it, also where squeue is stale.
+
+        Empty when it has forgotten the job, or has given the number to one of another name; None when it does not answer.
+        """
+        done = run(["scontrol", "show", "job", number, "-o"])
+        if done.returncode == 0:
+            name, state = (re.search(rf"\b{key}=(\S*)", done.stdout) for key in ("JobName", "JobState"))
+            if name is None or state is None:
+                return None
+            return state[1] if name[1] == self.name else ""
+        return "" if "invalid job id" in (done.stdout + done.stderr).lower() else None
+
+    def cancel(self, numbers: Iterable[str]) -> bool:
+        """Ask for the end of jobs; False when the controller does not answer. Jobs that have ended do no harm."""
+        asked = sorted(numbers)
+        return not asked or run(["scancel", "--quiet", *asked]).returncode == 0
+
+    def away(self, said: str) -> None:
+        """Say that the controller does not answer, in the words of the command that failed."""
+        words = " ".join(said.split())[:200]
+        self.patience.say("away", f"The SLURM controller does not answer ({words}). The run waits for it.")

@@ -4,6 +4,8 @@ import fcntl
 import os
 import shutil
 import sys
+import threading
+from collections import Counter
 
 import pandas as pd
 import pytest
@@ -19,6 +21,7 @@ PARTITIONS = """
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 PartitionName=short Nodes=ALL MaxTime=60 State=UP
+PartitionName=middle Nodes=ALL MaxTime=300 State=UP
 PartitionName=low Nodes=ALL PriorityTier=1 PreemptMode=CANCEL State=UP
 PartitionName=high Nodes=ALL PriorityTier=100 PreemptMode=OFF State=UP
 """
@@ -27,12 +30,40 @@ single_node.CONF = single_node.CONF.replace("MinJobAge=300", "MinJobAge=15") + P
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+def cluster(tmp_path_factory, request):
+    """A cluster; a module's SLURM_CONF are further lines of its slurm.conf. Jobs that run twice at a time are found by a watch."""
+    folder = tmp_path_factory.mktemp("slurm")
+    common = single_node.CONF
+    cluster = Cluster(folder)
     try:
-        yield cluster.up()
+        single_node.CONF += getattr(request.module, "SLURM_CONF", "").replace("{folder}", str(folder))
+        cluster.up()
+        single_node.CONF = common
+        watch = Watch(cluster)
+        yield cluster
+        assert not watch.end(), "jobs that ran twice at the same time"
     finally:
+        single_node.CONF = common
         cluster.down()
+
+
+class Watch(threading.Thread):
+    """Looks every second for jobs of one run that do the same thing at the same time."""
+
+    def __init__(self, cluster):
+        super().__init__(daemon=True)
+        self.cluster, self.over, self.twice = cluster, threading.Event(), set()
+        self.start()
+
+    def run(self):
+        while not self.over.wait(1):
+            rows = self.cluster.ask("squeue", "-h", "-t", "RUNNING", "-o", "%j|%k").splitlines()
+            self.twice |= {row for row, n in Counter(rows).items() if n > 1 and "|rule_" in row}
+
+    def end(self):
+        self.over.set()
+        self.join()
+        return self.twice
 
 
 @pytest.fixture(scope="module")

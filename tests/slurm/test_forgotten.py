@@ -4,18 +4,18 @@ import sys
 import time
 
 import yaml
-from controllers import FAST, check_table, needs_slurm, running, wrap
+from controllers import FAST, ONE, check_table, needs_slurm, running, wrap
 
 pytestmark = needs_slurm
-ONE = [{"methods": ["random-r18"], "weights": ["random"], "protocols": ["crw"], "benchmarks": ["tiny-val"]}]
 
 
-def test_jobs_that_are_forgotten_before_the_first_query(cluster, checkout, controller):
+def test_jobs_that_are_forgotten_before_the_first_query(cluster, checkout, expected, controller):
     (checkout / "config/config.yaml").write_text(
         yaml.safe_dump({"device": "cpu", "rows": ["tests/data/rows"], "runs": ONE})
     )
     run = controller("--slurm-init-seconds-before-status-checks", "30", "--max-status-checks-per-second", "1")
     assert run.end(400) == 0 and "(100%) done" in run.text, run.text[-3000:]
+    check_table(checkout, expected, ONE)
 
 
 STALE = """#!/bin/bash

@@ -11,8 +11,12 @@ from controllers import FAST, check_table, finished_jobs, needs_slurm, process_o
 pytestmark = needs_slurm
 
 
-def test_faults_in_one_run(cluster, checkout, expected, controller):
-    """A job canceled, one requeued, one that hangs until its time limit; slurmctld restarted, the node drained."""
+def test_faults_in_one_run(cluster, checkout, expected, controller, monkeypatch):
+    """A job canceled, one requeued, one that hangs until its time limit; slurmctld restarted, the node drained.
+
+    The partition allows what first attempts ask for, 240 minutes, and not what second ones would, 480.
+    """
+    monkeypatch.setitem(cluster.environment, "CORRBENCH_SLURM_PARTITION", "middle")
     run = controller(*FAST, python=sys.executable)  # its processes are stopped, so they are real ones
     hit = {}
     for fault in ("canceled", "hanging", "requeued"):  # whichever entries run first
