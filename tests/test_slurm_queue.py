@@ -1,6 +1,7 @@
 """What SLURM says, and what is made of it: no cluster needed."""
 
 import math
+import os
 import shutil
 import subprocess
 import time
@@ -9,10 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from corrbench.slurm import queue, watching
+from corrbench.errors import Refusal
+from corrbench.slurm import limits, queue, watching
 from corrbench.slurm.earlier import Earlier
-from corrbench.slurm.executor import run_name
-from corrbench.slurm.limits import Limits, gpus_of, minutes_of, parse_limits
+from corrbench.slurm.executor import Executor, run_name
+from corrbench.slurm.limits import Limits, gpus_of, limits_of, minutes_of, parse_limits
 from corrbench.slurm.notes import Note, Notes, Status
 from corrbench.slurm.patience import Patience, RunEnds
 from corrbench.slurm.queue import Queue, Row, parse, stands_still, will_pass
@@ -35,6 +37,10 @@ def test_rows_of_the_queue():
         ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", True),
         ("sbatch: error: QOSMaxSubmitJobPerUserLimit sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", True),
         ("sbatch: error: Batch job submission failed: Unexpected message received", True),
+        ("sbatch: error: AssocGrpSubmitJobsLimit", True),
+        ("sbatch: error: Batch job submission failed: Required partition not available (inactive or drain)", True),
+        ("sbatch: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host\nsbatch: fatal: Could not establish a configuration source", True),
+        ("sbatch: error: Batch job submission failed: I/O error writing script/environment to file", True),
         ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", True),
         ("sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", False),
         ("sbatch: error: Batch job submission failed: Invalid partition name specified", False),
@@ -53,11 +59,18 @@ def test_what_time_cures(said, passes):
         ("PENDING", "Priority", False), ("PENDING", "Resources", False), ("PENDING", "ReqNodeNotAvail,_UnavailableNodes:n1", False),
         ("PENDING", "BeginTime", False), ("PENDING", "QOSMaxJobsPerUserLimit", False), ("PENDING", "AssocGrpGRES", False),
         ("PENDING", "PartitionTimeLimit", True), ("PENDING", "PartitionConfig", True), ("PENDING", "PartitionNodeLimit", False), ("PENDING", "MaxMemPerLimit", True), ("PENDING", "QOSMaxWallDurationPerJobLimit", True),
-        ("PENDING", "job requeued in held state", True), ("PENDING", "AssocMaxCpuPerJobLimit", True), ("RUNNING", "PartitionTimeLimit", False),
+        ("PENDING", "job requeued in held state", True),
+        ("PENDING", "launch failed requeued held", True), ("RESV_DEL_HOLD", "None", True), ("PENDING", "InvalidQOS", True), ("PENDING", "AssocMaxCpuPerJobLimit", True), ("RUNNING", "PartitionTimeLimit", False),
     ],
 )  # fmt: skip
 def test_what_waits_for_ever(state, reason, still):
-    assert stands_still(Row("1", state, reason, None, 1, "")) == still
+    assert bool(stands_still(state, reason)) == still
+
+
+def test_the_remedy_fits_the_reason():
+    assert "set-resources" in stands_still("PENDING", "PartitionTimeLimit")
+    assert "exclude-failed-nodes" in stands_still("PENDING", "launch failed requeued held")
+    assert "CORRBENCH_SLURM_ACCOUNT" in stands_still("PENDING", "InvalidAccount")
 
 
 def test_limits_of_a_partition():
@@ -119,19 +132,22 @@ def submitting(patience):
 
 
 def answers(monkeypatch, *, sbatch=(), squeue="", shown=None):
-    """Have commands answer; the last answer of sbatch from then on. squeue: its rows, None while the controller is away."""
-    left = list(sbatch)
+    """Have commands answer; the last answer from then on. squeue: its rows, a list of them, None while the controller is away."""
+    left, rows, asked = list(sbatch), squeue if isinstance(squeue, list) else [squeue], []
 
-    def run(command):
+    def run(command, timeout=60):
+        asked.append(list(command))
         if command[0] == "sh":
             text, code = left.pop(0) if len(left) > 1 else left[0]
         elif command[0] == "scontrol":
             text, code = (shown, 0) if shown else ("slurm_load_jobs error: Invalid job id specified", 1)
         else:
-            text, code = ("Unable to contact slurm controller", 1) if squeue is None else (squeue, 0)
+            text = rows.pop(0) if len(rows) > 1 else rows[0]
+            text, code = ("Unable to contact slurm controller", 1) if text is None else (text, 0)
         return SimpleNamespace(returncode=code, stdout="" if code else text, stderr=text if code else "")
 
     monkeypatch.setattr(queue, "run", run)
+    return asked
 
 
 AWAY = ("sbatch: error: Unable to contact slurm controller", 1)
@@ -176,6 +192,29 @@ def test_the_end_finds_a_job_that_sbatch_never_spoke_of(submitting, patience, mo
     assert submitting.living() == {"77"}, "neither the job of another run, 70, nor that of another rule"
 
 
+def test_a_lost_sbatch_that_does_its_work_later(submitting, patience, monkeypatch, tmp_path):
+    """It is seen before sbatch is called again; and if only afterwards, one of the two jobs is canceled."""
+    asked = answers(monkeypatch, sbatch=[LOST], squeue=["", "", TAKEN])
+    assert submitting.sbatch("sbatch", tmp_path / "s.sh", "rule_a") == "77"
+    assert sum(command[0] == "sh" for command in asked) == 1 and patience.slept == [5]
+    asked = answers(
+        monkeypatch, sbatch=[LOST, ("80", 0)], squeue=["", "", "", f"{TAKEN}79|PENDING|None|N/A|1|rule_b\n"]
+    )
+    assert submitting.sbatch("sbatch", tmp_path / "s.sh", "rule_b") == "80"
+    assert [command[-2:] for command in asked if command[0] == "scancel"] == [["76", "79"]]
+
+
+def test_a_banner_of_the_site_does_not_hide_a_job(submitting, patience, monkeypatch, tmp_path):
+    answers(monkeypatch, sbatch=[("Welcome to 2 clusters with 400 nodes", 0)], squeue=TAKEN)
+    assert submitting.sbatch("sbatch", tmp_path / "s.sh", "rule_a") == "77"
+
+
+def test_a_command_that_hangs_is_killed_with_what_it_started(tmp_path):
+    done = queue.run(["sh", "-c", f"(sleep 3; touch {tmp_path}/late) & sleep 30"], timeout=0.5)
+    time.sleep(3.5)
+    assert done.returncode and "timed out" in done.stderr and not (tmp_path / "late").exists()
+
+
 def test_tries_end_with_the_run(patience):
     assert len(list(islice(patience.tries(), 8))) == 8 and patience.slept == [5, 10, 20, 40, 60, 60, 60]
     patience.ending.set()
@@ -198,9 +237,8 @@ def judged(monkeypatch, patience, tmp_path):
             monkeypatch.setattr(Queue, "state_of", lambda self, number: None)
         monkeypatch.setattr(watching, "SURE", -1 if sure else 1000)
         rows = None if row is False else {} if row is None else {"7": Row("7", *row, None, 1, "")}
-        return judge(
-            Watched(Note("t", "rule_a", "key", ["made.txt"], "7")), rows, notes, Queue("corrbench_x", patience)
-        )
+        job = Watched(Note("t", "rule_a", "key", ["made.txt"], "7"))
+        return judge(job, rows, notes, Queue("corrbench_x", patience), watching.SURE)
 
     return judged
 
@@ -268,17 +306,17 @@ def test_jobs_of_a_run_that_was_killed(patience, monkeypatch, tmp_path):
     assert earlier.take(["c.txt"], "key") is None and earlier.take(["d.txt"], "key") is None
     assert [note.token for note in earlier.left] == ["a"]
     assert sorted(note.token for note in notes.read()) == ["a", "b", "d"]
-    rows = iter(["7|RUNNING|None|N/A|1|rule_a\n", "7|CANCELLED|None|N/A|1|rule_a\n"])
-    canceled = []
-
-    def run(command):
-        if command[0] == "scancel":
-            canceled.append(command[-1])
-        return SimpleNamespace(returncode=0, stdout=next(rows) if command[0] == "squeue" else "", stderr="")
-
-    monkeypatch.setattr(queue, "run", run)
+    gone_later = [
+        "7|RUNNING|None|N/A|1|rule_a\n",
+        None,
+        "7|COMPLETING|None|N/A|1|rule_a\n",
+        "7|CANCELLED|None|N/A|1|rule_a\n",
+    ]
+    asked = answers(monkeypatch, squeue=gone_later)
     assert earlier.take(["a.txt"], "another key") is None, "made in another way"
-    assert canceled == ["7", "7"] and "make the same files otherwise" in patience.said[-1]
+    canceled = [command for command in asked if command[0] == "scancel"]
+    assert canceled[0] == ["scancel", "--quiet", "--name", "corrbench_x", "7"] and earlier.left == []
+    assert any("make the same files otherwise" in said for said in patience.said)
 
 
 def test_the_status_that_a_job_leaves(tmp_path):
@@ -295,14 +333,70 @@ def test_the_status_that_a_job_leaves(tmp_path):
     assert not list(notes.folder.glob("t.*"))
 
 
-def test_what_the_jobs_came_to():
-    def ended(what, number, failed="", begin=1060.0):
-        note = Note("t", what, "key", [], number, since=1000.0)
-        return Watched(note, status=Status(1 if failed else 0, begin, begin + 1800), failed=failed)
+def test_a_job_that_fails_while_the_controller_is_away_runs_again_when_it_is_back(tmp_path, monkeypatch):
+    """As srun does, which asks the controller for a step."""
+    (tmp_path / "scontrol").write_text(
+        f"#!/bin/sh\necho >> {tmp_path}/pings; n=$(wc -l < {tmp_path}/pings); [ $n = 1 ] || [ $n -ge 4 ]\n"
+    )
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CORRBENCH_PING", "0")
+    notes = Notes(tmp_path)
+    notes.write(Note("t", "rule_a", "key", []))
+    script = notes.script("t", f"echo >> {tmp_path}/runs; [ $(wc -l < {tmp_path}/runs) -ge 2 ]")
+    assert subprocess.run(["sh", script]).returncode == 0 and notes.status("t").code == 0
+    assert len((tmp_path / "runs").read_text()) == 2
+    script = notes.script("t", f"echo >> {tmp_path}/more; exit 3")
+    assert subprocess.run(["sh", script]).returncode == 3, "the controller is there: a failure of the job's own"
+    assert len((tmp_path / "more").read_text()) == 1
 
-    lines = summary([ended("rule_a", "1"), ended("rule_b", "2", "exit status 1"), ended("rule_b", "3", begin=1120.0)])
-    assert lines == [
+
+def test_what_the_jobs_came_to():
+    def ended(what, number, failed="", begin=1060.0, attempt=1):
+        note = Note("t", what, "key", [], number, since=1000.0)
+        if not number:
+            return Watched(note, attempt, failed=failed)
+        return Watched(note, attempt, status=Status(1 if failed else 0, begin, begin + 1800), failed=failed)
+
+    refused = ended("rule_b", "", "sbatch refused: no", attempt=2)
+    tried = [ended("rule_b", "2", "exit status 1"), refused, ended("rule_b", "3", begin=1120.0, attempt=3)]
+    assert summary([ended("rule_a", "1"), *tried]) == [
         "SLURM jobs: 3 for 2 tasks, 1 of them failed; 1.50 node hours, 4 minutes of waiting in the queue.",
-        "  rule_b: attempt 1 (job 2): exit status 1; attempt 2 (job 3): done",
+        "  rule_b: attempt 1 (job 2): exit status 1; attempt 2 (not submitted): sbatch refused: no; attempt 3 (job 3): done",
     ]
     assert summary([]) == []
+
+
+def test_what_a_further_attempt_asks_for_stops_at_the_limits():
+    executor = Executor.__new__(Executor)
+    executor._limits_for = lambda job: Limits("short", 60, 7000, 8, {"": 1})
+    note = Note("t", "rule_a", "key", [])
+
+    def fit(attempt, **asked):
+        resources = {"runtime": 50, "mem_mb": 6000, **asked}
+        job = SimpleNamespace(resources=resources, threads=resources.pop("threads", 4), attempt=attempt)
+        return executor._fit(
+            job, note, f"sbatch -t {resources['runtime']} --mem {resources['mem_mb']} --cpus-per-task=4"
+        )
+
+    assert fit(1) == "sbatch -t 50 --mem 6000 --cpus-per-task=4"
+    assert fit(2, runtime=100, mem_mb=12000) == "sbatch -t 60 --mem 7000 --cpus-per-task=4"
+    for attempt, asked in ((1, {"runtime": 100}), (2, {"threads": 16}), (3, {"gpu": 2})):
+        with pytest.raises(Refusal, match="rule_a asks the partition short for"):
+            fit(attempt, **asked)
+
+
+def test_limits_of_several_partitions(monkeypatch):
+    def run(command, timeout=60):
+        if command[0] == "sinfo":
+            return SimpleNamespace(returncode=0, stdout="gpu|64000|16|gpu:2\nlong|32000|64|(null)\n", stderr="")
+        known = {"gpu": "PartitionName=gpu MaxTime=01:00:00", "long": "PartitionName=long MaxTime=2-00:00:00"}
+        name = command[-1]
+        said = "" if name in known else f"Partition {name} not found"
+        return SimpleNamespace(returncode=0 if name in known else 1, stdout=known.get(name, ""), stderr=said)
+
+    monkeypatch.setattr(limits, "run", run)
+    assert limits_of("gpu") == Limits("gpu", 60, 64000, 16, {"": 2})
+    assert limits_of("gpu,long") == Limits("gpu,long", 2880, 64000, 64, {"": 2})
+    assert limits_of("gpu, lnog").minutes == 60 and "lnog not found" in limits_of("lnog").excess({})[0]
+    assert "no such partition" in limits_of("x,y").excess({})[0]

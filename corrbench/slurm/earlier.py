@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import platform
 import threading
-import time
 from collections.abc import Iterable
 
 from corrbench.locks import is_gone, owner_in
 from corrbench.slurm import queue
 from corrbench.slurm.notes import Note, Notes
-from corrbench.slurm.patience import Patience, RunEnds
+from corrbench.slurm.patience import Patience
 from corrbench.slurm.queue import Queue, Row
 
 
@@ -47,19 +46,19 @@ class Earlier:
         """The living job that makes just these files in just this way. Waits for a controller that is away.
 
         Jobs that make some of the files otherwise are canceled, and waited for, so that no two jobs write the same file. Raises
-        RuntimeError when they do not end, and RunEnds when the run ends meanwhile.
+        RunEnds when the run ends meanwhile.
         """
         with self._lock:
             meeting = [note for note in self._find() if set(note.outputs) & set(outputs)]
             same = [note for note in meeting if (note.outputs, note.key) == (outputs, key)][:1]
-            others = [note.number for note in meeting if note not in same]
+            others = [note for note in meeting if note not in same]
+            if others:
+                numbers = ", ".join(note.number for note in others)
+                self.patience.logger.info(
+                    f"SLURM jobs {numbers} of an earlier run make the same files otherwise, or from other files: they are canceled."
+                )
+                self._cancel(note.number for note in others)
             self.left = [note for note in self._find() if note not in meeting]
-        if others:
-            numbers = ", ".join(others)
-            self.patience.logger.info(
-                f"SLURM jobs {numbers} of an earlier run make the same files otherwise: they are canceled."
-            )
-            self._cancel(others)
         return same[0] if same else None
 
     def _lives(self, note: Note, rows: dict[str, Row]) -> bool:
@@ -67,23 +66,23 @@ class Earlier:
         owner = owner_in(note.owner)
         if owner is not None and not is_gone(owner) and owner.get("host") == platform.node():
             return False  # of a run on other targets that is at work beside this one
-        if note.number and self._state(note.number, rows) not in ("", *queue.ENDED):
-            return True
+        if note.number:
+            state = rows[note.number].state if note.number in rows else self.queue.state_of(note.number)
+            if not queue.is_over(state):
+                return True
         self.notes.remove(note.token)
         return False
 
-    def _state(self, number: str, rows: dict[str, Row]) -> str | None:
-        """What the queue says of a job; where it does not show it, what the controller knows of the number, for it may be stale."""
-        return rows[number].state if number in rows else self.queue.state_of(number)
-
     def _cancel(self, numbers: Iterable[str]) -> None:
-        waiting, end = set(numbers), time.monotonic() + 120
-        while waiting:
-            if self.patience.ending.is_set():
-                raise RunEnds
-            if time.monotonic() > end:
-                raise RuntimeError(f"SLURM jobs {', '.join(sorted(waiting))} do not end; cancel them, and run again")
-            queue.run(["scancel", *waiting])
-            if (rows := self.queue.look()) is not None:
-                waiting = {n for n in waiting if self._state(n, rows) not in ("", *queue.ENDED)}
-            self.patience.ending.wait(1 if waiting else 0)
+        """Cancel jobs and wait until they are gone, also for a node that is slow to end them and a controller that is away."""
+        waiting = set(numbers)
+        for _ in self.patience.tries():
+            self.queue.cancel(waiting)
+            self.patience.ending.wait(1)
+            waiting = {n for n, state in self.queue.states(waiting).items() if not queue.is_over(state)}
+            if not waiting:
+                return
+            self.patience.say(
+                "canceled",
+                f"SLURM jobs {', '.join(sorted(waiting))} were canceled and have not ended yet. The run waits for them.",
+            )

@@ -8,6 +8,8 @@ does and what happens here.
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 import shlex
 import signal
 import threading
@@ -35,7 +37,7 @@ from corrbench.slurm.submitting import Refused, Submitting
 from corrbench.slurm.watching import Watched
 
 LONGEST = 60
-"""Most seconds between two queries of the queue."""
+"""Most seconds between two queries of the queue; fewer where the controller forgets jobs sooner (MinJobAge)."""
 LOOK = 2
 """Seconds between two looks at what the jobs have left on disk."""
 
@@ -58,7 +60,10 @@ class Executor(plugin.Executor):  # type: ignore[misc]
     def __post_init__(self, test_mode: bool = False) -> None:
         self.patience = Patience(self.logger)
         self._limits: dict[str, Limits] = {}
+        self._watched: dict[str, Watched] = {}
+        """Jobs that were submitted and have not ended, by token."""
         self._ended: list[Watched] = []
+        self._longest: float | None = None
         self._left: set[str] = set()
         """Tokens of the jobs whose status on disk was seen."""
         self.notes = Notes(Path(self.workflow.workdir_init))  # the thread that watches runs already
@@ -78,8 +83,9 @@ class Executor(plugin.Executor):  # type: ignore[misc]
     def _refuse_what_never_starts(self) -> None:
         """End Snakemake when some job of the run can never start."""
         excess = {}
-        for job in self.workflow.dag.needrun_jobs():
-            if job.rule.name in excess or job.is_local:
+        for single in self.workflow.dag.needrun_jobs():
+            job = self.workflow.dag.get_job_group(single) or single  # a group asks for more than each of its jobs
+            if job.name in excess or single.is_local:
                 continue
             try:
                 limits = self._limits_for(job)
@@ -88,7 +94,7 @@ class Executor(plugin.Executor):  # type: ignore[misc]
                     raise
                 return  # the controller is away; the jobs wait for it, and are looked at then
             if job.attempt == 1 and (said := limits.excess(_asked(job), _model(job))):
-                excess[job.rule.name] = (job.rule.name, limits.partition, said)
+                excess[job.name] = (job.name, limits.partition, said)
         if excess:
             stop(refusal(excess.values()))
 
@@ -98,23 +104,27 @@ class Executor(plugin.Executor):  # type: ignore[misc]
         partition = argument[-1] if argument else ""
         if partition not in self._limits:
             found = limits_of(partition)
-            if found is None and self.queue.look() is not None:
-                return Limits(
-                    partition
-                )  # squeue answers, scontrol does not: nothing is known, and nothing is waited for
+            if found is None and self.queue.look() is not None and (found := limits_of(partition)) is None:
+                return Limits(partition)  # the cluster does not say
             if found is None:
                 raise WorkflowError("Unable to contact slurm controller: scontrol show partition does not answer")
             self._limits[partition] = found
         return self._limits[partition]
 
-    def _fit(self, job: Any, what: str) -> None:
-        """Refuse a job that its partition can never start. Keep what a further attempt asks for within the partition."""
+    def _fit(self, job: Any, note: Note, call: str) -> str:
+        """An sbatch call whose time and memory stop at the limits of the partition.
+
+        A first attempt beyond them, and cores or GPUs that no node has, are refused: such a job would never start.
+        """
         limits, asked = self._limits_for(job), _asked(job)
-        if job.attempt == 1 and (said := limits.excess(asked, _model(job))):
-            raise refusal([(what, limits.partition, said)])
-        for key, most in (("runtime", limits.minutes), ("mem_mb", limits.memory_mb)):
-            if asked.get(key, 0) > most:
-                setattr(job.resources, key, int(most))
+        capped = {"runtime": limits.minutes, "mem_mb": limits.memory_mb} if job.attempt > 1 else {}
+        for key, option in (("runtime", "-t"), ("mem_mb", "--mem")):
+            if asked.get(key, 0) > (most := capped.get(key, math.inf)):
+                call = re.sub(rf" {option} \S+", f" {option} {int(most)}", call)
+                asked[key] = most
+        if said := limits.excess(asked, _model(job)):
+            raise refusal([(note.what, limits.partition, said)])
+        return call
 
     # ---- submitting ---------------------------------------------------------------------------------------------------
 
@@ -131,7 +141,7 @@ class Executor(plugin.Executor):  # type: ignore[misc]
             left = self.earlier.take(note.outputs, note.key)
             if left is not None:
                 self.submitting.numbers.add(left.number)
-                self.notes.write(replace(note, token=left.token, number=left.number, since=left.since))
+                self._keep(left := replace(note, token=left.token, number=left.number, since=left.since))
                 self.logger.info(
                     f"Job {job.jobid} goes on as SLURM job {left.number}, which an earlier run of this folder submitted."
                 )
@@ -143,11 +153,11 @@ class Executor(plugin.Executor):  # type: ignore[misc]
         except Exception as error:
             self.logger.debug("submission", exc_info=True)
             said = str(error) if isinstance(error, Refused | Refusal) else f"{type(error).__name__}: {error}"
+            self._ended.append(Watched(self._note(job), job.attempt, failed=said.partition("\n")[0]))
             self._report_job_error_threadsafe(SubmittedJobInfo(job), f"not submitted: {said}. ")
 
     def _submit(self, job: Any, note: Note) -> None:
         self._wait_for_controller(job)
-        self._fit(job, note.what)
         plugin.validate_slurm_extra(job)
         if cluster := next(
             (c for key in ("slurm_cluster", "cluster", "clusters") if (c := job.resources.get(key))), None
@@ -159,8 +169,7 @@ class Executor(plugin.Executor):  # type: ignore[misc]
             )
         log = self._log_of(job)
         log.parent.mkdir(parents=True, exist_ok=True)
-        self.notes.write(note)
-        script = self.notes.script(note.token, self.format_job_exec(job))
+        script = self._write(note, job)
         call = plugin.get_submit_command(
             job,
             {
@@ -170,20 +179,35 @@ class Executor(plugin.Executor):  # type: ignore[misc]
             settings=self.workflow.executor_settings,
             failed_nodes=self._failed_nodes,
         ) + plugin.set_gres_string(job)  # fmt: skip
+        call = self._fit(job, note, call)
         try:
             number = self.submitting.sbatch(call, script, note.what)
         except Refused as refused:
             self.notes.remove(note.token)
             raise Refused(f"{refused}\n    {call}\n") from refused
         note = replace(note, number=number)
-        try:
-            self.notes.write(note)
-        except OSError as error:  # a full disk: the job was submitted all the same
-            self.patience.say("note", f"{error}: a run that follows a killed one has to find the job by its comment.")
+        self._keep(note)
         self.logger.info(
             f"Job {job.jobid} has been submitted with SLURM jobid {number} (log: {_numbered(log, number)})."
         )
         self._watch(job, note)
+
+    def _write(self, note: Note, job: Any) -> Path:
+        """Write the note and the script of a job; waits for a disk that is full. Raises RunEnds when the run ends meanwhile."""
+        for _ in self.patience.tries():
+            try:
+                self.notes.write(note)
+                return self.notes.script(note.token, self.format_job_exec(job))
+            except (OSError, Refusal) as error:
+                self.patience.say("disk", f"{self.notes.folder}: {error}. The run waits until it can write there.")
+        raise RunEnds
+
+    def _keep(self, note: Note) -> None:
+        """Keep the note of a job that runs, as far as the disk allows: the job must be watched in any case."""
+        try:
+            self.notes.write(note)
+        except (OSError, Refusal) as error:
+            self.patience.say("note", f"{error}: a run that follows a killed one has to find the job by its comment.")
 
     def _wait_for_controller(self, job: Any) -> None:
         """Wait until partition, account and limits of a job can be asked for. Raises RunEnds when the run ends meanwhile."""
@@ -198,12 +222,13 @@ class Executor(plugin.Executor):  # type: ignore[misc]
                 self.queue.away(str(error))
 
     def _watch(self, job: Any, note: Note) -> None:
-        aux = {"slurm_logfile": _numbered(self._log_of(job), note.number), "watched": Watched(note)}
+        self._watched[note.token] = watched = Watched(note, job.attempt)
+        aux = {"slurm_logfile": _numbered(self._log_of(job), note.number), "watched": watched}
         info = SubmittedJobInfo(job, external_jobid=note.number, aux=aux)
         self._report_job_submission_threadsafe(info)
 
     def _note(self, job: Any) -> Note:
-        """Rule and wildcards in words, a digest of what decides the result, and the files that a job makes."""
+        """Rule and wildcards in words, a digest of what decides the result, the files that it reads included, and those that it makes."""
         jobs = list(job.jobs) if job.is_group() else [job]
         wildcards = "_".join(
             dict.fromkeys(filter(None, map(plugin.get_job_wildcards, jobs)))
@@ -214,7 +239,16 @@ class Executor(plugin.Executor):  # type: ignore[misc]
             [each.rule.name, sorted(map(str, each.output)), repr(sorted(each.params.items(), key=repr))]
             for each in jobs
         )
-        return Note(uuid.uuid4().hex[:12], what, digest(decided), outputs)
+        read = sorted(self._seen(str(path)) for path in job.input)
+        return Note(uuid.uuid4().hex[:12], what, digest([decided, read]), outputs)
+
+    def _seen(self, path: str) -> list[Any]:
+        """What tells an input from one of the same name that was made again."""
+        try:
+            status = (self.notes.workdir / path).stat()
+            return [path, status.st_size, status.st_mtime_ns]
+        except OSError:
+            return [path]
 
     def _log_of(self, job: Any) -> Path:
         kind = "group" if job.is_group() else "rule"
@@ -230,11 +264,12 @@ class Executor(plugin.Executor):  # type: ignore[misc]
             return
         async with self.status_rate_limiter:
             rows = await asyncio.to_thread(self.queue.look)
+        late = max(watching.SURE, self.workflow.execution_settings.latency_wait + 30)
         any_ended = False
         for info in active_jobs:
             job: Watched = info.aux["watched"]
             try:
-                verdict = await asyncio.to_thread(watching.judge, job, rows, self.notes, self.queue)
+                verdict = await asyncio.to_thread(watching.judge, job, rows, self.notes, self.queue, late)
             except Exception as error:  # a look that fails says nothing of the job
                 words = f"{type(error).__name__}: {error}"
                 self.patience.say("judging", f"SLURM job {info.external_jobid} cannot be looked at now ({words}).")
@@ -244,11 +279,15 @@ class Executor(plugin.Executor):  # type: ignore[misc]
                 continue
             any_ended = True
             self._end(info, job, verdict)
-        grown = min(LONGEST, (self.next_seconds_between_status_checks or first) + 10)
+        if self._longest is None:
+            age = await asyncio.to_thread(plugin.get_min_job_age)
+            self._longest = min(LONGEST, max(5, 0.6 * age)) if age else None  # else why a job failed would be lost
+        grown = min(self._longest or LONGEST, (self.next_seconds_between_status_checks or first) + 10)
         self.next_seconds_between_status_checks = first if any_ended else max(first, grown)
 
     def _end(self, info: SubmittedJobInfo, job: Watched, failed: str) -> None:
         job.until, job.failed = time.time(), failed
+        self._watched.pop(job.note.token, None)
         self._ended.append(job)
         log: Path = info.aux["slurm_logfile"]  # type: ignore[index]
         if failed:
@@ -285,26 +324,38 @@ class Executor(plugin.Executor):  # type: ignore[misc]
         self._job_submission_executor.shutdown(
             wait=True, cancel_futures=True
         )  # sbatch calls under way come to their end
-        end = time.monotonic() + 60
-        living = self.submitting.living()
-        while living != set() and time.monotonic() < end:
-            self.queue.cancel(self.submitting.numbers | (living or set()))
+        earlier = {note.number for note in self.earlier.left or ()}
+        self.submitting.numbers |= earlier
+        end, quiet = time.monotonic() + 60, 0
+        living: set[str] | None = None
+        while (
+            quiet < 2 and time.monotonic() < end
+        ):  # twice: squeue may be stale, and an sbatch that was lost may do its work late
+            over = {job.note.number for job in self._ended}
+            self.queue.cancel((self.submitting.numbers | (living or set())) - over)
             time.sleep(1)
-            living = self.submitting.living()
-        if living is None or living:
-            known = " ".join(sorted(living or self.submitting.numbers)) or f"--me --name {self.run_uuid}"
-            self.logger.warning(
-                f"Not all jobs are known to be canceled. When the controller answers again: scancel {known}"
-            )
+            living = self.submitting.living(over)
+            quiet = quiet + 1 if living == set() else 0
+        if quiet < 2:
+            known = " ".join(sorted(living or ())) or f"--me --name {self.run_uuid}"
+            self.logger.warning(f"Not all jobs are known to be canceled. Look at them and repeat: scancel {known}")
+        if self.earlier.left is None and any(self.notes.read()):
+            self.logger.warning(f"Jobs of an earlier run may still run: squeue --me --name {self.run_uuid}")
+        for job in list(self._watched.values()):
+            job.until, job.failed, job.status = time.time(), "canceled", self.notes.status(job.note.token)
+            self._ended.append(job)
 
     def shutdown(self) -> None:
         """End, and say what the jobs of this run came to."""
+        canceled = self.patience.ending.is_set()
         self.patience.ending.set()
         self._job_submission_executor.shutdown(wait=True, cancel_futures=True)
         super().shutdown()
-        if self.earlier.left:
-            numbers = ", ".join(note.number for note in self.earlier.left)
-            self.logger.info(f"Jobs of an earlier run that this one had no use for still run: {numbers}.")
+        numbers = [note.number for note in self.earlier.left or ()]
+        if numbers and not canceled:
+            states = self.queue.states(numbers)
+            if living := [n for n, state in states.items() if not queue.is_over(state)]:
+                self.logger.info(f"Jobs of an earlier run that this one had no use for still run: {', '.join(living)}.")
         for line in watching.summary(self._ended):
             self.logger.info(line)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from corrbench.errors import Refusal
-from corrbench.slurm.queue import run, will_pass
+from corrbench.slurm.queue import run
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,37 @@ class Limits:
         return found
 
 
-def limits_of(partition: str) -> Limits | None:
+def limits_of(partitions: str) -> Limits | None:
     """The limits of a partition, or of the default one for an empty name, as scontrol and sinfo tell them.
 
-    None while the controller does not answer.
+    Of several partitions (``gpu,long``) SLURM takes any: the loosest limits. None when the cluster does not say.
     """
-    shown = run(["scontrol", "show", "partition", "-o", *([partition] if partition else [])])
+    found = [_limits_of(name.strip()) for name in partitions.split(",")]
+    told = [limits for limits in found if limits is not None]
+    if len(found) == 1 or len(told) < len(found):
+        return found[0] if len(found) == 1 else None
+    known = [limits for limits in told if not limits.unknown]
+    return _loosest(partitions, known) if known else told[0]
+
+
+def _limits_of(partition: str) -> Limits | None:
+    # -a: partitions that are hidden as well
+    shown = run(["scontrol", "-a", "show", "partition", "-o", *([partition] if partition else [])])
     said = " ".join((shown.stdout + shown.stderr).split())
     if partition and re.search(r"partition \S+ not found|invalid partition", said, re.IGNORECASE):
         return Limits(partition, unknown=said)
-    if shown.returncode:
-        return None if will_pass(said) else Limits(partition)
-    nodes = run(["sinfo", "-h", "-N", "-o", "%P|%m|%c|%G"])
-    if nodes.returncode and will_pass(nodes.stderr + nodes.stdout):
+    nodes = run(["sinfo", "-a", "-h", "-N", "-o", "%P|%m|%c|%G"])
+    if shown.returncode or nodes.returncode:
         return None
-    return parse_limits(shown.stdout, nodes.stdout if nodes.returncode == 0 else "", partition)
+    return parse_limits(shown.stdout, nodes.stdout, partition)
+
+
+def _loosest(name: str, found: Sequence[Limits]) -> Limits:
+    gpus: dict[str, int] = {}
+    for model, count in (pair for limits in found for pair in (limits.gpus or {}).items()):
+        gpus[model] = max(count, gpus.get(model, 0))
+    minutes, memory, cores = (max(getattr(x, key) for x in found) for key in ("minutes", "memory_mb", "cores"))
+    return Limits(name, minutes, memory, cores, None if any(limits.gpus is None for limits in found) else gpus)
 
 
 def parse_limits(shown: str, nodes: str, partition: str) -> Limits:

@@ -8,6 +8,7 @@ follows a killed one knows its jobs by their notes. ``identity`` is a word of th
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import time
 import uuid
@@ -82,8 +83,14 @@ class Notes:
             '{ mkdir -p "$cache" && [ -w "$cache" ]; } 2> /dev/null || '
             f"export XDG_CACHE_HOME={shlex.quote(str(self.workdir / '.snakemake/cache'))}\n"
             "began=$(date +%s)\n"
+            "scontrol ping > /dev/null 2>&1 && reachable=1\n"
+            "while :; do\n"
             f"( {command} )\n"
             "status=$?\n"
+            # srun fails while the controller is away, which is not the job's fault: once more when it is back
+            '{ [ $status -eq 0 ] || [ -z "$reachable" ] || scontrol ping; } > /dev/null 2>&1 && break\n'
+            "until scontrol ping > /dev/null 2>&1; do sleep ${CORRBENCH_PING:-10}; done\n"
+            "done\n"
             f'echo "$status $began $(date +%s)" > {new} && mv {new} {final}\n'
             "exit $status\n"
         )
@@ -114,6 +121,8 @@ class Notes:
     def have_outputs(self, note: Note) -> bool:
         """True when every file that the job makes is there, and was written since it was submitted."""
         with suppress(OSError):
+            for folder in {(self.workdir / path).parent for path in note.outputs}:
+                os.listdir(folder)  # has a network file system look anew
             return all((self.workdir / path).stat().st_mtime >= note.since - 60 for path in note.outputs)
         return False
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,21 +20,23 @@ ENDED = frozenset(("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", 
 """States of a job that does not run any more."""
 RETURNING = frozenset(("PREEMPTED", "NODE_FAIL"))
 """Ended states that a job leaves again when SLURM puts it back into the queue."""
-_STANDING = re.compile(
-    r"PartitionTimeLimit|PartitionConfig|MaxMemPerLimit|BadConstraints|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed"
-    r"|DependencyNeverSatisfied|JobHoldMaxRequeue|job_requeued_in_held_state"
-    r"|(QOS|Assoc|AssocGrp|QOSGrp)Max\w*(PerJob|PerJobLimit|WallDurationPerJobLimit)|QOSMinGRES|QOSMin\w+"
-)  # fmt: skip
-"""Reasons of a pending job that time does not cure."""
+_TOO_MUCH = re.compile(
+    r"PartitionTimeLimit|PartitionConfig|MaxMemPerLimit|BadConstraints"
+    r"|(QOS|Assoc|AssocGrp|QOSGrp)Max\w*(PerJob|PerJobLimit|WallDurationPerJobLimit)|QOSMin\w+"
+)
+_NOT_ALLOWED = re.compile(r"InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed")
+_HELD = re.compile(r"DependencyNeverSatisfied|JobHoldMaxRequeue|job_requeued_in_held_state|requeued_held")
+_HELD_STATES = frozenset(("REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"))
 _PASSING = re.compile(
-    r"unable to contact|contact slurm controller|socket timed out|timed out|unexpected message|zero bytes|transport endpoint|connection refused"
-    r"|connection reset|temporarily|try again|resource temporarily unavailable|MaxSubmit|max_?submit"
+    r"unable to contact|contact slurm controller|configuration source|no route|unreachable|resolve|lookup|socket timed out|timed out|unexpected message|zero bytes|transport endpoint|connection refused"
+    r"|connection reset|temporarily|try again|resource temporarily unavailable|MaxSubmit|max_?submit|SubmitJobs?Limit"
+    r"|inactive or drain|error writing script"
     r"|in standby mode|controller is busy|slurmdbd|protocol authentication|credential (expired|replayed)|nodes? configuration.*reconfig"
     r"|requested operation is presently disabled|invalid job credential|message receive failure|node failure|exceeds? .*job count",
     re.IGNORECASE,
 )
 """Words of an sbatch that refuses for a while only."""
-SUBMIT_LIMIT = re.compile(r"MaxSubmit|max_?submit", re.IGNORECASE)
+SUBMIT_LIMIT = re.compile(r"MaxSubmit|max_?submit|SubmitJobs?Limit", re.IGNORECASE)
 """Words of an sbatch that refuses because the user has enough jobs in the queue."""
 
 
@@ -53,16 +58,32 @@ class Row:
         return self.state not in ENDED
 
 
-def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command of SLURM in a session of its own, which no Ctrl-C of this terminal reaches. One that hangs counts as failed."""
+def run(command: Sequence[str], timeout: float = TIMEOUT) -> subprocess.CompletedProcess[str]:
+    """Run a command of SLURM in a session of its own, which no Ctrl-C of this terminal reaches.
+
+    One that takes longer than `timeout` seconds is killed with everything that it started, and counts as failed.
+    """
+    pipe = subprocess.PIPE
     try:
-        return subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, start_new_session=True
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            errors="replace",
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 1, "", f"{command[0]} timed out")
     except OSError as error:
         return subprocess.CompletedProcess(command, 1, "", f"{command[0]}: {error}")
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return subprocess.CompletedProcess(command, 1, "", f"{command[0]} timed out")
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 def parse(text: str) -> dict[str, Row]:
@@ -83,17 +104,33 @@ def _time(text: str) -> datetime | None:
         return None
 
 
+def is_over(state: str | None) -> bool:
+    """True for a state, as `Queue.state_of` gives it, of a job that has ended or that the controller has forgotten."""
+    return state is not None and (state == "" or state in ENDED)
+
+
 def accounted(number: str) -> str:
     """The state of one job in the accounting; empty where there is none."""
     done = run(["sacct", "-X", "-n", "-P", "-o", "State", "-j", number])
     return done.stdout.split()[0] if done.returncode == 0 and done.stdout.strip() else ""
 
 
-def stands_still(row: Row) -> bool:
-    """True for a job that waits for what will not come."""
-    return row.state in ("REQUEUE_HOLD", "SPECIAL_EXIT") or (
-        row.state == "PENDING" and _STANDING.search(row.reason.replace(" ", "_")) is not None
-    )
+def stands_still(state: str, reason: str) -> str:
+    """What to do about a job that waits for what time does not bring; empty for any other job."""
+    reason = reason.replace(" ", "_")
+    if state in _HELD_STATES or (state == "PENDING" and _HELD.search(reason)):
+        return (
+            "SLURM holds it after it could not start, or after too many requeues; look at the node in scontrol show job, and keep "
+            "it out with --slurm-exclude-failed-nodes if it is broken"
+        )
+    if state == "PENDING" and _NOT_ALLOWED.search(reason):
+        return "name an account or QOS that you may use (CORRBENCH_SLURM_ACCOUNT, slurm_qos under default-resources)"
+    if state == "PENDING" and _TOO_MUCH.search(reason):
+        return (
+            "ask for less with set-resources in slurm/config.yaml, or name another partition (CORRBENCH_SLURM_PARTITION, "
+            "CORRBENCH_SLURM_GPU_PARTITION)"
+        )
+    return ""
 
 
 def will_pass(said: str) -> bool:
@@ -140,10 +177,17 @@ class Queue:
             return state[1] if name[1] == self.name else ""
         return "" if "invalid job id" in (done.stdout + done.stderr).lower() else None
 
-    def cancel(self, numbers: Iterable[str]) -> bool:
-        """Ask for the end of jobs; False when the controller does not answer. Jobs that have ended do no harm."""
-        asked = sorted(numbers)
-        return not asked or run(["scancel", "--quiet", *asked]).returncode == 0
+    def states(self, numbers: Iterable[str]) -> dict[str, str | None]:
+        """The states of jobs, from squeue, and from `state_of` for those that it does not show; None where nothing is known."""
+        rows = self.look()
+        if rows is None:
+            return dict.fromkeys(numbers)
+        return {n: rows[n].state if n in rows else self.state_of(n) for n in numbers}
+
+    def cancel(self, numbers: Iterable[str]) -> None:
+        """Ask for the end of jobs, only of those of this name. Jobs that have ended do no harm."""
+        if asked := sorted(numbers):
+            run(["scancel", "--quiet", "--name", self.name, *asked])
 
     def away(self, said: str) -> None:
         """Say that the controller does not answer, in the words of the command that failed."""

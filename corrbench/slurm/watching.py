@@ -11,9 +11,9 @@ from corrbench.slurm.notes import Note, Notes, Status
 from corrbench.slurm.queue import Queue, Row
 
 SURE = 30
-"""Seconds after which a state that a job may still leave (PREEMPTED), or a file that a job should have left, is believed."""
+"""Seconds after which a state that a job may still leave (PREEMPTED) is believed."""
 VERY_SURE = 600
-"""Seconds after which a job with an exit status has ended, although SLURM goes on to show it as running."""
+"""Seconds after which it is said that SLURM goes on to show a job as running which has left an exit status."""
 
 
 @dataclass
@@ -21,6 +21,7 @@ class Watched:
     """A job of this run, as the run has seen it."""
 
     note: Note
+    attempt: int = 1
     row: Row | None = None
     """What squeue said of it last."""
     oddly: float | None = None
@@ -56,11 +57,11 @@ class Watched:
         return time.monotonic() - self.oddly > seconds
 
 
-def judge(job: Watched, rows: Mapping[str, Row] | None, notes: Notes, jobs: Queue) -> str | None:
+def judge(job: Watched, rows: Mapping[str, Row] | None, notes: Notes, jobs: Queue, late: float = SURE) -> str | None:
     """None for a job that goes on, empty for one that is done, else why it failed.
 
-    `rows` is what the queue shows, None where the controller does not answer. A failed job is surely over: one that SLURM might
-    still start is canceled.
+    `rows` is what the queue shows, None where the controller does not answer. `late` are the seconds after which files that the
+    file system does not show are not there. A job is judged as failed only when it is surely over.
     """
     number = job.note.number
     row = rows.get(number) if rows is not None else None
@@ -68,51 +69,67 @@ def judge(job: Watched, rows: Mapping[str, Row] | None, notes: Notes, jobs: Queu
     job.status = notes.status(job.note.token)
     if job.status is not None and job.status.code == 0:
         return ""
-    if row is None:
-        return None if rows is None else _judge_absent(job, notes, jobs)
-    if row.state == "COMPLETED":
-        return "" if job.lasts(SURE) else None  # its status is about to appear; without one SLURM's word counts
-    if row.state in queue.RETURNING:
+    if rows is None:
+        return None
+    # squeue alone may be stale: what it does not show is asked for by number
+    state, reason = (row.state, row.reason) if row is not None else (jobs.state_of(number), "")
+    if state is None:
+        return None
+    if state == "COMPLETED":
+        return "" if job.lasts(late) else None  # its status is about to appear; without one SLURM's word counts
+    if state in queue.RETURNING:
         if not job.lasts(SURE):
             return None
-        jobs.cancel([number])  # so that SLURM cannot put it back any more
-        return f"SLURM status is: '{row.state}'"
-    if row.state in queue.ENDED:
-        return f"SLURM status is: '{row.state}'"
-    if job.status is not None and row.state in ("RUNNING", "COMPLETING"):
-        # of this execution, or of one before SLURM put the job back: SLURM will say; a controller that lost its memory will not
-        return f"exit status {job.status.code}" if job.lasts(VERY_SURE) else None
-    if queue.stands_still(row):
+        return _canceled(job, jobs, f"SLURM status is: '{state}'")
+    if state in queue.ENDED:
+        return f"SLURM status is: '{state}'"
+    if state == "":
+        return _judge_forgotten(job, notes, late)
+    if job.status is not None and state in ("RUNNING", "COMPLETING"):
+        # of this execution, or of one before SLURM put the job back: SLURM will say which
+        if job.lasts(VERY_SURE):
+            jobs.patience.say(
+                number,
+                f"SLURM job {number} left the exit status {job.status.code} and is {state}. The run waits for its end.",
+            )
+        return None
+    if remedy := queue.stands_still(state, reason):
         if not job.lasts(SURE):
             return None
-        jobs.cancel([number])
-        return (
-            f"it would wait for ever: SLURM says {row.state} for the reason {row.reason}; ask for less with set-resources in "
-            "slurm/config.yaml, or name another partition (CORRBENCH_SLURM_PARTITION, CORRBENCH_SLURM_GPU_PARTITION)"
+        return _canceled(
+            job, jobs, f"it would wait for ever: SLURM says {state} for the reason {reason or 'unknown'}; {remedy}"
         )
     job.oddly = None
     return None
 
 
-def _judge_absent(job: Watched, notes: Notes, jobs: Queue) -> str | None:
-    """The same for a job that the queue does not show."""
-    state = jobs.state_of(job.note.number)  # squeue alone may be stale
-    if state is None or (state and state not in queue.ENDED):
-        job.oddly = None
-        return None
+def _canceled(job: Watched, jobs: Queue, failed: str) -> str | None:
+    """The verdict, once the job is canceled so that SLURM cannot start it any more."""
+    jobs.cancel([job.note.number])
+    return failed if queue.is_over(jobs.state_of(job.note.number)) else None
+
+
+def _judge_forgotten(job: Watched, notes: Notes, late: float) -> str | None:
+    """The same for a job that the controller does not know any more."""
     if job.status is not None:
         return f"exit status {job.status.code}"
-    if not job.lasts(SURE):
+    if notes.have_outputs(job.note):
+        return ""
+    if not job.lasts(late):
         return None
     seen = job.row.state if job.row is not None and not job.row.live else ""
-    state = state or seen or queue.accounted(job.note.number)
-    if state == "COMPLETED" or notes.have_outputs(job.note):
+    state = seen or queue.accounted(job.note.number)
+    if state == "COMPLETED":
         return ""
     return (
         f"SLURM status is: '{state}'"
         if state
         else "SLURM has forgotten it, and it left neither an exit status nor its files"
     )
+
+
+def _job(job: Watched) -> str:
+    return f"job {job.note.number}" if job.note.number else "not submitted"
 
 
 def summary(ended: list[Watched]) -> list[str]:
@@ -122,16 +139,16 @@ def summary(ended: list[Watched]) -> list[str]:
     tasks: dict[str, list[Watched]] = {}
     for job in ended:
         tasks.setdefault(job.note.what, []).append(job)
-    failed = sum(1 for job in ended if job.failed)
+    jobs, failed = (
+        len({job.note.number for job in found if job.note.number}) for found in (ended, [j for j in ended if j.failed])
+    )
     hours, minutes = sum(job.hours for job in ended), sum(job.waited for job in ended) / 60
     lines = [
-        f"SLURM jobs: {len(ended)} for {len(tasks)} tasks, {failed} of them failed; {hours:.2f} node hours, "
+        f"SLURM jobs: {jobs} for {len(tasks)} tasks, {failed} of them failed; {hours:.2f} node hours, "
         f"{minutes:.0f} minutes of waiting in the queue."
     ]
     for what, tried in tasks.items():
         if any(job.failed for job in tried):
-            ends = [
-                f"attempt {n} (job {job.note.number}): {job.failed or 'done'}" for n, job in enumerate(tried, start=1)
-            ]
+            ends = [f"attempt {job.attempt} ({_job(job)}): {job.failed or 'done'}" for job in tried]
             lines.append(f"  {what}: {'; '.join(ends)}")
     return lines
