@@ -13,7 +13,7 @@ import pytest
 from corrbench.errors import Refusal
 from corrbench.slurm import limits, queue, watching
 from corrbench.slurm.earlier import Earlier
-from corrbench.slurm.executor import Executor, run_name
+from corrbench.slurm.executor import run_name
 from corrbench.slurm.limits import Limits, gpus_of, limits_of, minutes_of, parse_limits
 from corrbench.slurm.notes import Note, Notes, Status
 from corrbench.slurm.patience import Patience, RunEnds
@@ -368,20 +368,16 @@ def test_what_the_jobs_came_to():
 
 
 def test_what_a_further_attempt_asks_for_stops_at_the_limits():
-    executor = Executor.__new__(Executor)
-    executor._limits_for = lambda job: Limits("short", 60, 7000, 8, {"": 1})
-    note = Note("t", "rule_a", "key", [])
+    short = Limits("short", 60, 7000, 8, {"": 1})
 
-    def fit(attempt, **asked):
-        resources = {"runtime": 50, "mem_mb": 6000, **asked}
-        job = SimpleNamespace(resources=resources, threads=resources.pop("threads", 4), attempt=attempt)
-        return executor._fit(
-            job, note, f"sbatch -t {resources['runtime']} --mem {resources['mem_mb']} --cpus-per-task=4"
-        )
+    def fit(attempt, **more):
+        asked = {"runtime": 50, "mem_mb": 6000, "cores": 4, **more}
+        call = f"sbatch -t {asked['runtime']} --mem {asked['mem_mb']} --cpus-per-task=4"
+        return limits.fit(call, short, asked, "", attempt=attempt, what="rule_a")
 
     assert fit(1) == "sbatch -t 50 --mem 6000 --cpus-per-task=4"
     assert fit(2, runtime=100, mem_mb=12000) == "sbatch -t 60 --mem 7000 --cpus-per-task=4"
-    for attempt, asked in ((1, {"runtime": 100}), (2, {"threads": 16}), (3, {"gpu": 2})):
+    for attempt, asked in ((1, {"runtime": 100}), (2, {"cores": 16}), (3, {"gpu": 2})):
         with pytest.raises(Refusal, match="rule_a asks the partition short for"):
             fit(attempt, **asked)
 

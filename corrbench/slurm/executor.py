@@ -8,8 +8,6 @@ does and what happens here.
 from __future__ import annotations
 
 import asyncio
-import math
-import re
 import shlex
 import signal
 import threading
@@ -29,7 +27,7 @@ from corrbench.errors import Refusal
 from corrbench.files import digest
 from corrbench.slurm import queue, watching
 from corrbench.slurm.earlier import Earlier
-from corrbench.slurm.limits import Limits, limits_of, refusal
+from corrbench.slurm.limits import Limits, Partitions, fit, refusal
 from corrbench.slurm.notes import Note, Notes
 from corrbench.slurm.patience import Patience, RunEnds
 from corrbench.slurm.queue import Queue
@@ -59,7 +57,6 @@ class Executor(plugin.Executor):  # type: ignore[misc]
 
     def __post_init__(self, test_mode: bool = False) -> None:
         self.patience = Patience(self.logger)
-        self._limits: dict[str, Limits] = {}
         self._watched: dict[str, Watched] = {}
         """Jobs that were submitted and have not ended, by token."""
         self._ended: list[Watched] = []
@@ -70,6 +67,7 @@ class Executor(plugin.Executor):  # type: ignore[misc]
         super().__post_init__(test_mode)
         self.run_uuid = run_name(self.workflow.executor_settings.jobname_prefix, self.notes)
         self.queue = Queue(self.run_uuid, self.patience)
+        self.partitions = Partitions(self.queue)
         self.earlier = Earlier(self.notes, self.queue, self.patience)
         self.submitting = Submitting(self.queue, self.patience, others=self.earlier.seen)
         self._refuse_what_never_starts()
@@ -101,30 +99,7 @@ class Executor(plugin.Executor):  # type: ignore[misc]
     def _limits_for(self, job: Any) -> Limits:
         """The limits of a job's partition. Raises WorkflowError while the controller does not answer."""
         argument = shlex.split(self.get_partition_arg(job))  # -p NAME, or nothing
-        partition = argument[-1] if argument else ""
-        if partition not in self._limits:
-            found = limits_of(partition)
-            if found is None and self.queue.look() is not None and (found := limits_of(partition)) is None:
-                return Limits(partition)  # the cluster does not say
-            if found is None:
-                raise WorkflowError("Unable to contact slurm controller: scontrol show partition does not answer")
-            self._limits[partition] = found
-        return self._limits[partition]
-
-    def _fit(self, job: Any, note: Note, call: str) -> str:
-        """An sbatch call whose time and memory stop at the limits of the partition.
-
-        A first attempt beyond them, and cores or GPUs that no node has, are refused: such a job would never start.
-        """
-        limits, asked = self._limits_for(job), _asked(job)
-        capped = {"runtime": limits.minutes, "mem_mb": limits.memory_mb} if job.attempt > 1 else {}
-        for key, option in (("runtime", "-t"), ("mem_mb", "--mem")):
-            if asked.get(key, 0) > (most := capped.get(key, math.inf)):
-                call = re.sub(rf" {option} \S+", f" {option} {int(most)}", call)
-                asked[key] = most
-        if said := limits.excess(asked, _model(job)):
-            raise refusal([(note.what, limits.partition, said)])
-        return call
+        return self.partitions.limits(argument[-1] if argument else "")
 
     # ---- submitting ---------------------------------------------------------------------------------------------------
 
@@ -179,7 +154,7 @@ class Executor(plugin.Executor):  # type: ignore[misc]
             settings=self.workflow.executor_settings,
             failed_nodes=self._failed_nodes,
         ) + plugin.set_gres_string(job)  # fmt: skip
-        call = self._fit(job, note, call)
+        call = fit(call, self._limits_for(job), _asked(job), _model(job), attempt=job.attempt, what=note.what)
         try:
             number = self.submitting.sbatch(call, script, note.what)
         except Refused as refused:

@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from snakemake_interface_common.exceptions import WorkflowError
+
 from corrbench.errors import Refusal
-from corrbench.slurm.queue import run
+from corrbench.slurm.queue import Queue, run
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,40 @@ class Limits:
             there = ", ".join(f"{n} {name}" for name, n in self.gpus.items() if name) or str(self.gpus.get("", 0))
             found.append(f"{gpus:g} GPU{' of the model ' + model if model else ''}, its nodes have {there}")
         return found
+
+
+class Partitions:
+    """The limits of the partitions that a run uses, each asked for once."""
+
+    def __init__(self, jobs: Queue) -> None:
+        self.queue = jobs
+        self._known: dict[str, Limits] = {}
+
+    def limits(self, partition: str) -> Limits:
+        """The limits of a partition or several (see `limits_of`). Raises WorkflowError while the controller does not answer."""
+        if partition not in self._known:
+            found = limits_of(partition)
+            if found is None and self.queue.look() is not None and (found := limits_of(partition)) is None:
+                return Limits(partition)  # the cluster does not say
+            if found is None:
+                raise WorkflowError("Unable to contact slurm controller: scontrol show partition does not answer")
+            self._known[partition] = found
+        return self._known[partition]
+
+
+def fit(call: str, limits: Limits, asked: Mapping[str, float], model: str, *, attempt: int, what: str) -> str:
+    """An sbatch call whose time and memory stop at the limits of its partition.
+
+    Raises Refusal for a first attempt beyond them, and for cores or GPUs that no node has: such a job would never start.
+    """
+    within = dict(asked)
+    for key, option, most in (("runtime", "-t", limits.minutes), ("mem_mb", "--mem", limits.memory_mb)):
+        if attempt > 1 and asked.get(key, 0) > most:
+            call = re.sub(rf" {option} \S+", f" {option} {int(most)}", call)
+            within[key] = most
+    if said := limits.excess(within, model):
+        raise refusal([(what, limits.partition, said)])
+    return call
 
 
 def limits_of(partitions: str) -> Limits | None:
