@@ -18,6 +18,7 @@ from corrbench.pretraining.recipe import Recipe, check_options
 from corrbench.provenance import code_version
 from corrbench.rows import AllRows, merge, validate
 from corrbench.training import Training
+from corrbench.waiting import Waiting, note, restore, split, told
 
 
 def _expanded(values: dict[str, Any]) -> dict[str, Any]:
@@ -78,8 +79,21 @@ class Config:
         self.results = Path(self.values["results"])
         self.training = Training(self.rows, self.values["data"], self.results)
         self._sequences: dict[str, list[str]] = {}
-        grid = Grid(self.rows, self.training, self.values["files"])
-        self.entries = grid.entries(self.values["runs"], where)
+        grid = Grid(self.rows, self.training, self.values["files"], self.values["tier"])
+        entries = grid.entries(self.values["runs"], where)
+        self.waiting: list[Waiting] = []
+        """Entries that cannot run before somebody gets what no program can fetch (`missing: skip`)."""
+        if self.values["missing"] == "skip":
+            noted = self.values.get("waiting")
+            entries, self.waiting = split(self, entries) if noted is None else restore(entries, noted)
+            self.values["waiting"] = note(self.waiting)
+            if not entries:
+                raise Refusal(
+                    f"{where}: no entry can run yet. {told(self.waiting)}",
+                    expected="at least one entry whose data and files are there or can be fetched",
+                    do="get what is listed, or add runs on data that can be fetched, such as davis2017",
+                )
+        self.entries = entries
         self._by_key = {entry.key: entry for entry in self.entries}
 
     @classmethod
@@ -218,13 +232,15 @@ class Config:
     def files_to_place(self) -> list[Path]:
         """Released files that no program can fetch and that are not there yet: someone must place them."""
         starts = [WeightsId(recipe.start, "released") for recipe in self.all_recipes() if recipe.start]
-        paths = []
-        for weights in dict.fromkeys([*self.all_weights(), *starts]):
-            path, converted = self.checkpoint_path(weights), self.results / "weights" / weights.path / "weights.pt"
-            if weights.source == "released" and path is not None and not path.is_file() and not converted.is_file():
-                row = self.rows.methods.get(weights.method, "weights")
-                paths += [] if row["released"]["addresses"] else [path]
-        return paths
+        weights = [w for w in dict.fromkeys([*self.all_weights(), *starts]) if self.must_be_placed(w)]
+        return [path for w in weights if (path := self.checkpoint_path(w)) is not None]
+
+    def must_be_placed(self, weights: WeightsId) -> bool:
+        """True for a released file that no program can fetch, and that is neither there nor converted already."""
+        path, converted = self.checkpoint_path(weights), self.results / "weights" / weights.path / "weights.pt"
+        if weights.source != "released" or path is None or path.is_file() or converted.is_file():
+            return False
+        return not self.rows.methods.get(weights.method, "weights")["released"]["addresses"]
 
     def sequences(self, benchmark: Mapping[str, Any]) -> list[str]:
         """The sequences that are measured: all, or the subset that the config names, in the order of the split."""

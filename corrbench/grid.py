@@ -17,10 +17,10 @@ from corrbench.training import Training
 
 
 class Grid:
-    """Makes entries of runs. `files` are the checkpoints that the config names."""
+    """Makes entries of runs. `files` are the checkpoints that the config names, `tier` is that of weights called `pretrained`."""
 
-    def __init__(self, rows: AllRows, training: Training, files: Mapping[str, Any]) -> None:
-        self.rows, self.training, self.files = rows, training, files
+    def __init__(self, rows: AllRows, training: Training, files: Mapping[str, Any], tier: str = "paper") -> None:
+        self.rows, self.training, self.files, self.tier = rows, training, files, tier
 
     def entries(self, runs: Sequence[Mapping[str, Any]], where: str) -> list[Entry]:
         """methods x weights x protocols x benchmarks of every run, in this order. Raises Refusal for what cannot be measured."""
@@ -42,6 +42,8 @@ class Grid:
         return list(found.values())
 
     def _entry(self, method: str, source: str, protocol: str, benchmark: str, place: str) -> Entry:
+        if source == "pretrained":
+            source = self.tier
         row = self.rows.methods.get(method, f"{place}.methods")
         measured = self.rows.benchmarks.get(benchmark, f"{place}.benchmarks")
         encoder, members = dict(row["encoder"]), [method]
@@ -122,13 +124,13 @@ class Grid:
                 )
             return ()
         for name in self.files:
-            if name in ("released", "none", "own") or RANDOM.match(name) or PRETRAINED.match(name):
+            if name in ("released", "pretrained", "none", "own") or RANDOM.match(name) or PRETRAINED.match(name):
                 raise Refusal(
                     f"files: a checkpoint named {name!r}",
                     expected="a name that means nothing else in `weights:`",
                     do="rename it",
                 )
-        known = ["released", "random", *TIERS, *self.files]
+        known = ["released", "random", "pretrained", *TIERS, *self.files]
         if source not in known and not RANDOM.match(source) and not PRETRAINED.match(source):
             raise Refusal(
                 f"{place}.weights: {source!r}",

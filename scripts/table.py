@@ -27,7 +27,7 @@ def main() -> None:
     config = Config.from_argument(args.config)
     results = load_results(config)
     table = build_table(config, results)
-    texts = {"csv": to_csv(table), "markdown": to_markdown(table)}
+    texts = {"csv": to_csv(table), "markdown": to_markdown(table, config.waiting)}
     made = {
         "code": code_version("scripts/table.py"),
         "targets": targets_version(config, Notes(config.results / ".versions")),

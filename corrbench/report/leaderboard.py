@@ -10,7 +10,7 @@ import pandas as pd
 from corrbench.config import Config
 from corrbench.datasets.opening import is_tracking
 from corrbench.report.records import mark
-from corrbench.report.table import shown_columns
+from corrbench.report.table import shown_columns, waiting_table
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; }
@@ -53,6 +53,11 @@ def page(config: Config, table: pd.DataFrame, papers: list[str], table_sha256: s
             parts.append(
                 f"<details><summary>{html.escape(entry.id)}</summary><img loading='lazy' src='{source}' alt='overlays'></details>"
             )
+    if config.waiting:
+        parts.append(
+            "<h2>Waiting</h2><p class='note'>These rows need what no program can fetch; <code>python -m scripts.plan</code> says where to get it.</p>"
+        )
+        parts.append(_table(waiting_table(config.waiting)))
     links = " ".join(f"<a href='paper/{p}.md'>{html.escape(p)}</a>" for p in papers)
     parts.append(f"<h2>Paper against reproduced</h2><p>{links}</p>")
     parts.append("<p class='note'>J&amp;F, J and F are means over objects in percent as davis2017-evaluation computes them; first and last frame are "

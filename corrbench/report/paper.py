@@ -10,34 +10,59 @@ from corrbench.config import Config
 from corrbench.report.table import markdown_table
 from corrbench.report.targets import read_targets, target_of
 
-_BOXES = {"precision": "precision", "success": "success"}
+COLUMNS = {
+    "J&F": "J&F", "J-Mean": "J-mean", "J-Recall": "J-recall", "J-Decay": "J-decay", "F-Mean": "F-mean", "F-Recall": "F-recall",
+    "F-Decay": "F-decay", "precision": "precision", "success": "success", "J-seen": None, "J-unseen": None, "F-seen": None,
+    "F-unseen": None, "fps": "fps",
+}  # fmt: skip
+"""What papers print, by the key of a target, and the column of the table that has it; None where only a server can say."""
 
 
 def paper_tables(config: Config, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """For every benchmark with published numbers: all its rows, once for every entry that reproduces it, or `not run`."""
+    """All published rows of every benchmark, each once for every entry that reproduces it.
+
+    It has the columns that some row has a published number for. A row without a result says why in `verdict`.
+    """
     targets = read_targets(config)
-    reproduced: dict[str, list[Any]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     rows_by_key = {(row["benchmark"], row["entry"]): row for row in table.to_dict("records")}
     for entry in config.entries:
         target = target_of(entry, targets, subset=config.is_subset(entry.benchmark))
-        if target is not None and entry.benchmark["scoring"] != "server":
-            found = reproduced.setdefault(target.values["id"], [])
-            found.insert(
-                0 if entry.source == "released" else len(found), rows_by_key[entry.benchmark["name"], entry.id]
-            )
+        if target is not None:
+            ours = rows_by_key[entry.benchmark["name"], entry.id]
+            if entry.benchmark["scoring"] == "server":
+                ours = {"entry": entry.id, "fps": ours["fps"], "verdict": "packed for the evaluation server"}
+            of_target = found.setdefault(target.values["id"], [])
+            of_target.insert(0 if entry.source == "released" else len(of_target), ours)
+    for waits in config.waiting:
+        part = waits.entry.benchmark["name"] in config.values["subsets"]
+        target = target_of(waits.entry, targets, subset=part)
+        if target is not None:
+            found.setdefault(target.values["id"], []).append({"entry": waits.entry.id, "verdict": waits.verdict})
     tables: dict[str, list[dict[str, Any]]] = {}
     for target in targets:
         values = target.values
-        measured = {"J&F": "J&F", "J-Mean": "J-mean", "F-Mean": "F-mean"} if "J&F" in values else _BOXES
-        for ours in reproduced.get(values["id"], [None]):
+        nobody = {"verdict": "not run" if values["method"] else "no such network here"}
+        for ours in found.get(values["id"], [nobody]):
             tables.setdefault(target.benchmark, []).append({
                 "row": values["label"], "protocol": values["protocol"] or "its own",
-                **{f"{name} published": values.get(name) for name in measured},
-                **{f"{name} reproduced": ours[column] if ours else None for name, column in measured.items()},
-                "delta": ours["delta"] if ours else None, "verdict": ours["verdict"] if ours else "not run",
-                "entry": ours["entry"] if ours else None, "grade": values["grade"], "source": values["source"], "note": values.get("note"),
+                **{
+                    f"{name} {side}": value
+                    for name, column in COLUMNS.items()
+                    for side, value in (("published", values.get(name)), ("reproduced", ours.get(column) if column else None))
+                },
+                **{name: ours.get(name) for name in ("delta", "verdict", "entry")},
+                "grade": values["grade"], "source": values["source"], "note": values.get("note"),
             })  # fmt: skip
-    return {name: pd.DataFrame(rows) for name, rows in tables.items()}
+    return {name: _printed(pd.DataFrame(rows)) for name, rows in tables.items()}
+
+
+def _printed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without the columns that no row has a published number for, and without those of a server's columns that nothing fills."""
+    names = [name for name in COLUMNS if frame[f"{name} published"].isna().all()]
+    gone = [f"{name} {side}" for name in names for side in ("published", "reproduced")]
+    empty = [f"{name} reproduced" for name, column in COLUMNS.items() if column is None and name not in names]
+    return frame.drop(columns=[*gone, *(name for name in empty if frame[name].isna().all())])
 
 
 def paper_markdown(benchmark: str, frame: pd.DataFrame) -> str:
@@ -46,6 +71,8 @@ def paper_markdown(benchmark: str, frame: pd.DataFrame) -> str:
         f"# Paper against reproduced: {benchmark}", "", markdown_table(frame), "",
         "Percent. Grades: S printed by the authors for their released weights; R another official repository; P the paper's own table; "
         "X printed by somebody else.",
-        "Verdict: reproduced within 0.3 of the published number (J&F; success and precision of boxes), close within 1.0; of what was trained here, reproduced within 1.0. `not run` when no entry of this config has the "
-        "method, weights and protocol hash on the whole benchmark.", "",
+        "Verdict: reproduced within 0.3 of the published number (J&F; success and precision of boxes), close within 1.0; of what was trained here, reproduced within 1.0. `not run`: no entry of this config has the "
+        "method, weights and protocol hash on the whole benchmark. `no such network here`: corrbench does not have it. `waiting for`: its data "
+        "or file has to be placed first. `packed for the evaluation server`: upload its submission.zip.",
+        "fps: published on the authors' GPU, reproduced on this machine; the two do not compare.", "",
     ])  # fmt: skip

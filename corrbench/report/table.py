@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from corrbench.files import file_hash
 from corrbench.reading import read_text
 from corrbench.report.records import read_intact
 from corrbench.report.targets import Target, band_of, main_metric, read_targets, target_of
+from corrbench.waiting import Waiting
 
 COLUMNS = (
     "entry", "method", "backbone", "weights", "tier", "benchmark", "protocol", "protocol_hash", "grid",
@@ -138,7 +140,7 @@ def to_csv(table: pd.DataFrame) -> str:
     return safe.to_csv(index=False, float_format="%.2f", lineterminator="\n")
 
 
-def to_markdown(table: pd.DataFrame) -> str:
+def to_markdown(table: pd.DataFrame, waiting: Sequence[Waiting] = ()) -> str:
     """The main columns as Markdown, one list per benchmark and protocol hash: other rules are never ranked together."""
     out = ["# Results", ""]
     groups = table.groupby(["benchmark", "protocol_hash"], sort=False)
@@ -154,7 +156,29 @@ def to_markdown(table: pd.DataFrame) -> str:
         "published: the number of the paper or repository (J&F, or success); verdict: reproduced within 0.3, close within 1.0; trained here: reproduced within 1.0.",
         "fps: frames per second of the network and the engine; on a CPU it depends on what else the machine does.", "",
     ]  # fmt: skip
+    if waiting:
+        out += [
+            "## Waiting",
+            "",
+            markdown_table(waiting_table(waiting)),
+            "",
+            "`python -m scripts.plan` says where to get it.",
+            "",
+        ]
     return "\n".join(out)
+
+
+def waiting_table(waiting: Sequence[Waiting]) -> pd.DataFrame:
+    """The entries that wait, and what for."""
+    rows = [
+        {
+            "entry": w.entry.id,
+            "benchmark": w.entry.benchmark["name"],
+            "waiting for": " and ".join(n.title + (f" ({n.size})" if n.size else "") for n in w.needs),
+        }
+        for w in waiting
+    ]
+    return pd.DataFrame(rows, columns=["entry", "benchmark", "waiting for"])
 
 
 def shown_columns(group: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from corrbench.pretraining.recipe import pretrain_code
 from corrbench.report.shown import audit_shown
 from corrbench.report.targets import target_files
 from corrbench.tracking.protocol import Probe
+from corrbench.waiting import told
 from corrbench.workflow import Notes, gpu_count
 
 try:
@@ -26,6 +27,8 @@ try:
 except Exception as error:
     stop(explain(error) or error)
 
+if workflow.is_main_process and CONFIG.waiting:
+    logger.warning(told(CONFIG.waiting))
 if workflow.is_main_process and (missing := CONFIG.files_to_place()):
     paths = "".join(f"\n  {path}" for path in missing)
     logger.warning(
