@@ -235,9 +235,8 @@ def _from_address(
     address: str, part: _Part, size: int | None, claim: Mapping[str, Any] | None, stalled: float, pause: float
 ) -> str | None:
     """Fetch from one address, going on after passing failures. Returns why it failed, or None."""
-    failure, tries = "", 0
+    failure, tries, furthest = "", 0, part.size
     while tries < TRIES:
-        before = part.size
         try:
             _fetch(address, part, size, claim, stalled)
             return None
@@ -249,7 +248,8 @@ def _from_address(
             failure = _plain(error, stalled)
             if isinstance(error, ValueError):  # no address
                 return failure
-        tries = 0 if part.size > before else tries + 1  # as long as bytes come there is hope
+        # as long as it gets further there is hope; a server that always starts over at the same place is no hope
+        tries, furthest = (0, part.size) if part.size > furthest else (tries + 1, furthest)
         if tries < TRIES:
             time.sleep(pause * 2 ** max(tries - 1, 0))
     return f"{failure} ({TRIES} attempts without progress)"
@@ -273,7 +273,7 @@ def _fetch(address: str, part: _Part, size: int | None, claim: Mapping[str, Any]
         headers |= {"Range": f"bytes={start}-", "If-Range": validator}
     elif start and _refuses(claim):
         headers |= {"Range": f"bytes={start}-"}  # the hash will tell whether it is still the same file
-    with requests.get(address, headers=headers, stream=True, timeout=stalled) as answer:
+    with requests.Session() as session, _ask(session, address, headers, stalled) as answer:
         if answer.status_code == 416:
             if _total(answer) == start:
                 return  # nothing after `start`: it was complete
@@ -282,7 +282,7 @@ def _fetch(address: str, part: _Part, size: int | None, claim: Mapping[str, Any]
         if not answer.ok:
             passing = answer.status_code >= 500 or answer.status_code in (408, 429)
             raise _Failure(f"HTTP {answer.status_code} {answer.reason}", passing)
-        if "text/html" in answer.headers.get("Content-Type", "") and not part.name.endswith((".html", ".htm")):
+        if _is_page(answer) and not part.name.endswith((".html", ".htm")):
             raise _Failure("answers with a web page instead of the file (a login, a quota or a confirmation page)")
         resumed = answer.status_code == 206
         if resumed and answer.headers.get("Content-Range", "").partition("-")[0] not in ("", f"bytes {start}"):
@@ -319,6 +319,46 @@ def _fetch(address: str, part: _Part, size: int | None, claim: Mapping[str, Any]
         part.remember()
     if total is not None and part.size < total:
         raise _Failure(f"{part.size} of {total} bytes came", passing=True)
+
+
+def _ask(session: requests.Session, address: str, headers: Mapping[str, str], stalled: float) -> requests.Response:
+    """The answer of an address, its content not read yet. Google Drive is asked again by the form of its confirmation page.
+
+    Drive gives small files at once, and asks "download anyway?" for large ones. Raises _Failure for its page that says that
+    too many people fetched the file lately, and for one that asks for a login.
+    """
+    if not _is_on_drive(address):
+        return session.get(address, headers=headers, stream=True, timeout=stalled)
+    whole = {key: value for key, value in headers.items() if key not in ("Range", "If-Range")}
+    answer = session.get(address, headers=whole, stream=True, timeout=stalled)  # a range is one of the file, not of a page
+    if not (answer.ok and _is_page(answer)):
+        if whole == headers:
+            return answer
+        answer.close()
+        return session.get(address, headers=headers, stream=True, timeout=stalled)
+    from gdown.download import get_url_from_gdrive_confirmation  # it knows what Drive's pages look like over the years
+    from gdown.exceptions import FileURLRetrievalError
+
+    with answer:
+        try:
+            confirmed = get_url_from_gdrive_confirmation(answer.text)
+        except FileURLRetrievalError as error:
+            words = re.sub(r"<[^>]*>", "", str(error)).strip()
+            limit = re.search("too many users|quota", words, re.IGNORECASE)
+            raise _Failure(
+                f"Google Drive's limit of downloads a day ({words}); try again tomorrow, or fetch it in a browser"
+                if limit
+                else f"Google Drive does not give the file without a login ({words})"
+            ) from error
+    return session.get(confirmed, headers=headers, stream=True, timeout=stalled)
+
+
+def _is_on_drive(address: str) -> bool:
+    return re.match(r"https?://(drive|docs)\.google\.com/", address) is not None
+
+
+def _is_page(answer: requests.Response) -> bool:
+    return "text/html" in answer.headers.get("Content-Type", "")
 
 
 def _validator(answer: requests.Response) -> str | None:

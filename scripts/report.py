@@ -29,7 +29,9 @@ def main() -> None:
             (folder / f"{name}.csv").write_text(to_csv(frame), encoding="utf-8")
             (folder / f"{name}.md").write_text(paper_markdown(name, frame), encoding="utf-8")
     with claim(args.page), atomic(args.page) as temporary:
-        measured = {row["name"] for row in config.all_benchmarks()}
+        measured = {row["name"] for row in config.all_benchmarks()} | {
+            w.entry.benchmark["name"] for w in config.waiting
+        }
         write_page(temporary, config, table, [name for name in papers if name in measured], sha256)
 
 

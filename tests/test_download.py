@@ -3,10 +3,12 @@
 import fcntl
 import hashlib
 import json
+import re
 import threading
 import time
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -19,17 +21,47 @@ SHA = hashlib.sha256(CONTENT).hexdigest()
 HALF = len(CONTENT) // 2
 
 
+PAGES = {
+    "page": "<html>please log in</html>",
+    "confirm": """<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning</title></head><body><p class="uc-warning-caption">
+Google Drive can't scan this file for viruses.</p><p class="uc-warning-subcaption">large.pth (165M) is too large to scan.</p>
+<form id="download-form" action="http://drive.usercontent.google.com/download" method="get"><input type="submit" id="uc-download-link"
+ value="Download anyway"/><input type="hidden" name="id" value="LARGE"><input type="hidden" name="export" value="download"><input
+ type="hidden" name="confirm" value="t"><input type="hidden" name="uuid" value="6f3c-17"></form></body></html>""".replace(
+        "\n", ""
+    ),
+    "quota": """<html><head><title>Google Drive - Quota exceeded</title></head><body><p class="uc-error-caption">Sorry, you can't view or
+download this file at this time.</p>
+<p class="uc-error-subcaption">Too many users have viewed or downloaded this file recently. Please try accessing the file again later. If the
+ file is too large, <b>it may take up to 24 hours</b>.</p></body></html>""",
+    "login": "<html><head><title>Sign in - Google Accounts</title></head><body>Sign in</body></html>",
+}
+PAGES["quota"] = PAGES["quota"].replace("the\n file", "the file")
+
+
 class Handler(BaseHTTPRequestHandler):
     """What happens is the first part of the path; a number after it says how often before the server behaves."""
 
     requests: list = []  # noqa: RUF012
     counts: dict = {}  # noqa: RUF012
 
+    def drive(self, path):
+        """As Google Drive answers: a small file at once, a large one after its form was sent with every hidden value."""
+        if "drive.usercontent.google.com/download" in path:
+            asked = parse_qs(urlsplit(path).query)
+            confirmed = asked == {"id": asked["id"], "export": ["download"], "confirm": ["t"], "uuid": ["6f3c-17"]}
+            return asked["id"][0].partition("-")[2] or "file" if confirmed else "confirm"
+        kind = parse_qs(urlsplit(path).query)["id"][0]
+        return "confirm" if kind.startswith("large") else kind
+
     def do_GET(self):
         path = self.path.partition("127.0.0.1:1")[2] or self.path  # asked as a proxy: the whole address
         start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
         Handler.requests.append((self.path, start))
-        kind, _, times = path.strip("/").partition("/")
+        if "drive.google.com/uc?" in path or "drive.usercontent.google.com" in path:
+            kind, times = self.drive(path), ""
+        else:
+            kind, _, times = path.strip("/").partition("/")
         seen = Handler.counts[path] = Handler.counts.get(path, 0) + 1
         if times and seen > int(times):
             kind = "file"
@@ -51,8 +83,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         if kind == "empty":
             content = b""
-        if kind == "page":
-            content = b"<html>please log in</html>"
+        if kind in PAGES:
+            content = PAGES[kind].replace("LARGE", parse_qs(urlsplit(path).query).get("id", [""])[0]).encode()
         if self.headers.get("If-Range") not in (None, tag) or kind == "noresume":
             start = 0
         if start and start >= len(content):
@@ -62,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         body = content[start:]
         self.send_response(206 if start else 200)
-        self.send_header("Content-Type", "text/html" if kind == "page" else "application/octet-stream")
+        self.send_header("Content-Type", "text/html; charset=utf-8" if kind in PAGES else "application/octet-stream")
         promised = {"long": len(body) + 1000, "short": len(body) - 1000}.get(kind, len(body))
         if kind != "unknown":
             self.send_header("Content-Length", str(promised))
@@ -304,3 +336,31 @@ def test_what_is_no_address_is_said_at_once(tmp_path, address):
         download([address], tmp_path / "w.pth", pause=100)
     with pytest.raises(Refusal, match="a folder"):
         download([address], tmp_path)
+
+
+@pytest.fixture
+def drive(server, monkeypatch):
+    """Google Drive, asked through a proxy on this machine; the addresses of rows begin with https."""
+    monkeypatch.setenv("http_proxy", server)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return "http://drive.google.com/uc?export=download&id="
+
+
+@pytest.mark.parametrize("file", ["file", "large", "large-cut", "large-stall"])
+def test_files_of_google_drive(drive, tmp_path, file):
+    """A small one, a large one behind its form, and one that is cut or stalls, and goes on where it stopped."""
+    target = tmp_path / "weights.pth"
+    assert fetch([drive + file], target, claim=claim()) is None and whole(target)
+    starts = [start for path, start in Handler.requests if "usercontent" in path]
+    assert starts == {"file": [], "large": [0]}.get(file, [0, HALF])
+
+
+@pytest.mark.parametrize(
+    ("file", "said"), [("quota", "limit of downloads a day (Too many users"), ("login", "without a login")]
+)
+def test_what_google_drive_does_not_give(drive, tmp_path, file, said):
+    """Its page is said in words, asked for once, and the next address is tried."""
+    with pytest.raises(Refusal, match=re.escape(said)) as refused:
+        fetch([drive + file], tmp_path / "weights.pth")
+    assert "place the file at" in str(refused.value) and "<b>" not in str(refused.value) and len(Handler.requests) == 1
+    assert fetch([drive + file, drive + "large"], tmp_path / "weights.pth", claim=claim()) is None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from corrbench.config import Config
 from corrbench.report.table import markdown_table
-from corrbench.report.targets import read_targets, target_of
+from corrbench.report.targets import Target, read_targets, target_of
 
 COLUMNS = {
     "J&F": "J&F", "J-Mean": "J-mean", "J-Recall": "J-recall", "J-Decay": "J-decay", "F-Mean": "F-mean", "F-Recall": "F-recall",
@@ -25,7 +26,9 @@ def paper_tables(config: Config, table: pd.DataFrame) -> dict[str, pd.DataFrame]
     """
     targets = read_targets(config)
     found: dict[str, list[dict[str, Any]]] = {}
-    rows_by_key = {(row["benchmark"], row["entry"]): row for row in table.to_dict("records")}
+    rows_by_key = {
+        (row["benchmark"], row["entry"]): {str(k): v for k, v in row.items()} for row in table.to_dict("records")
+    }
     for entry in config.entries:
         target = target_of(entry, targets, subset=config.is_subset(entry.benchmark))
         if target is not None:
@@ -40,10 +43,9 @@ def paper_tables(config: Config, table: pd.DataFrame) -> dict[str, pd.DataFrame]
         if target is not None:
             found.setdefault(target.values["id"], []).append({"entry": waits.entry.id, "verdict": waits.verdict})
     tables: dict[str, list[dict[str, Any]]] = {}
-    for target in targets:
+    for target in sorted(targets, key=_nobody_can_run):
         values = target.values
-        nobody = {"verdict": "not run" if values["method"] else "no such network here"}
-        for ours in found.get(values["id"], [nobody]):
+        for ours in found.get(values["id"]) or [{"verdict": _why_not(target, targets, found)}]:
             tables.setdefault(target.benchmark, []).append({
                 "row": values["label"], "protocol": values["protocol"] or "its own",
                 **{
@@ -55,6 +57,24 @@ def paper_tables(config: Config, table: pd.DataFrame) -> dict[str, pd.DataFrame]
                 "grade": values["grade"], "source": values["source"], "note": values.get("note"),
             })  # fmt: skip
     return {name: _printed(pd.DataFrame(rows)) for name, rows in tables.items()}
+
+
+def _nobody_can_run(target: Target) -> bool:
+    return target.values["method"] is None or target.values["protocol"] is None
+
+
+def _why_not(target: Target, targets: list[Target], found: Mapping[str, Any]) -> str:
+    """Why no entry reproduces a row."""
+    if target.values["method"] is None:
+        return "no such network here"
+    if target.values["protocol"] is None:
+        return "its rules are not known"
+    key = (target.benchmark, target.values["method"], target.values["weights"], target.protocol_hash)
+    for other in targets:
+        same = (other.benchmark, other.values["method"], other.values["weights"], other.protocol_hash) == key
+        if same and other.values["id"] in found:
+            return f"measured as: {other.values['label']}"
+    return "not run"
 
 
 def _printed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -72,7 +92,8 @@ def paper_markdown(benchmark: str, frame: pd.DataFrame) -> str:
         "Percent. Grades: S printed by the authors for their released weights; R another official repository; P the paper's own table; "
         "X printed by somebody else.",
         "Verdict: reproduced within 0.3 of the published number (J&F; success and precision of boxes), close within 1.0; of what was trained here, reproduced within 1.0. `not run`: no entry of this config has the "
-        "method, weights and protocol hash on the whole benchmark. `no such network here`: corrbench does not have it. `waiting for`: its data "
+        "method, weights and protocol hash on the whole benchmark. `no such network here`: corrbench does not have it. "
+        "`its rules are not known`: the source does not state them. `waiting for`: its data "
         "or file has to be placed first. `packed for the evaluation server`: upload its submission.zip.",
         "fps: published on the authors' GPU, reproduced on this machine; the two do not compare.", "",
     ])  # fmt: skip
