@@ -152,6 +152,7 @@ class Config:
         """
         row = self.rows.datasets.get(dataset, "data")
         splits = {b.get("split", "") for b in self.all_benchmarks() if b["data"] == dataset}
+        splits |= {"train"} if dataset in self.downloaded_videos() else set()
         found = archives_for(row, splits)
         if not found:
             raise Refusal(
@@ -160,6 +161,11 @@ class Config:
                 do=how_to_get(row),
             )
         return found
+
+    def downloaded_videos(self) -> list[str]:
+        """The data sets that are trained on and that the workflow fetches."""
+        names = {name for recipe in self.all_recipes() for name in self.training.roots_of(recipe.data)}
+        return sorted(name for name in names if self.training.is_downloaded(name))
 
     def made_data(self) -> dict[str, dict[str, Any]]:
         """What decides each data set that the workflow makes below ``results/data/``, by its folder: settings, and code if it is generated."""
@@ -172,6 +178,9 @@ class Config:
             elif self.is_downloaded(row):
                 archives = [[a["file"], a.get("hash"), a.get("size")] for a in self.archives(row["data"])]
                 made[row["data"]] = {"settings": archives, "code": ""}
+        for name in self.downloaded_videos():
+            archives = [[a["file"], a.get("hash"), a.get("size")] for a in self.archives(name)]
+            made[name] = {"settings": archives, "code": ""}
         for name in {recipe.data for recipe in self.all_recipes()}:
             if self.training.are_videos_generated(name):
                 settings = self.rows.datasets.get(name, "data")["videos"]["generate"]
@@ -195,7 +204,9 @@ class Config:
         for recipe in self.all_recipes():
             check_options(recipe)
             for name, root in self.training.video_roots(recipe.data).items():
-                if not self.training.are_videos_generated(recipe.data) and not root.is_dir():
+                if self.training.is_downloaded(name):
+                    self.archives(name)
+                elif not self.training.are_videos_generated(recipe.data) and not root.is_dir():
                     raise Refusal(f"data.{name}: no folder {root}", expected="its root", do="correct the path")
         for benchmark in self.all_benchmarks():
             root = self.data_root(benchmark)

@@ -330,7 +330,9 @@ def _ask(session: requests.Session, address: str, headers: Mapping[str, str], st
     if not _is_on_drive(address):
         return session.get(address, headers=headers, stream=True, timeout=stalled)
     whole = {key: value for key, value in headers.items() if key not in ("Range", "If-Range")}
-    answer = session.get(address, headers=whole, stream=True, timeout=stalled)  # a range is one of the file, not of a page
+    answer = session.get(
+        address, headers=whole, stream=True, timeout=stalled
+    )  # a range is one of the file, not of a page
     if not (answer.ok and _is_page(answer)):
         if whole == headers:
             return answer

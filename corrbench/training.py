@@ -41,21 +41,28 @@ class Training:
         row = self.rows.datasets.get(dataset, "recipe: data")
         if "videos" in row and self.are_videos_generated(dataset):
             return self.results / "data" / dataset
-        if dataset not in self.data or self.data[dataset] == "download":
+        if self.is_downloaded(dataset):
+            return self.results / "data" / dataset / row["root"]
+        if dataset not in self.data:
             raise Refusal(
-                f"training needs data.{dataset} as a folder",
+                f"training needs data.{dataset}",
                 expected=f"`data: {{{dataset}: /path}}` in the config, the root of {row['title']}",
-                do=how_to_get(row)
-                if dataset not in self.data
-                else "give the folder below results/data/ where it was unpacked",
+                do=how_to_get(row),
             )
         return Path(self.data[dataset])
 
+    def is_downloaded(self, dataset: str) -> bool:
+        """True if the workflow fetches a data set: `data: {...: download}`."""
+        return self.data.get(dataset) == "download"
+
     def video_roots(self, dataset: str) -> dict[str, Path]:
         """Roots of a data set of videos, by the key under `data:`; several for a mixture."""
+        return {name: self.video_root(name) for name in self.roots_of(dataset)}
+
+    def roots_of(self, dataset: str) -> list[str]:
+        """The keys under `data:` that a data set of videos needs; several for a mixture."""
         parts = self.rows.datasets.get(dataset, "recipe: data").get("videos", {}).get("parts", [])
-        names = {part.get("data") or dataset for part in parts} or {dataset}
-        return {name: self.video_root(name) for name in sorted(names)}
+        return sorted({part.get("data") or dataset for part in parts} or {dataset})
 
     def are_videos_generated(self, dataset: str) -> bool:
         """True if the workflow makes these videos."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from corrbench.datasets.source import archives_for, how_to_get
 from corrbench.entries import Entry, WeightsId
-from corrbench.pretraining.recipe import Recipe
 
 if TYPE_CHECKING:
     from corrbench.config import Config
@@ -102,17 +101,8 @@ def _parts(config: Config, entry: Entry) -> list[tuple[str, Any]]:
     return [
         ("benchmark", entry.benchmark["name"]),
         *(("weights", weights) for weights in dict.fromkeys([*entry.weights, *starts])),
-        *(("training", name) for name in dict.fromkeys(_training_data(config, recipes))),
+        *(("training", name) for recipe in recipes for name in config.training.roots_of(recipe.data)),
     ]
-
-
-def _training_data(config: Config, recipes: Iterable[Recipe]) -> list[str]:
-    """The data sets that recipes read, those of a mixture one by one."""
-    found: list[str] = []
-    for recipe in recipes:
-        parts = config.rows.datasets.get(recipe.data, "recipe: data").get("videos", {}).get("parts", [])
-        found += [part.get("data") or recipe.data for part in parts] or [recipe.data]
-    return found
 
 
 def _needs(config: Config, kind: str, what: Any) -> Iterable[Need]:
@@ -132,8 +122,8 @@ def _needs(config: Config, kind: str, what: Any) -> Iterable[Need]:
         if config.is_generated(row):
             return
     else:
-        name, splits = what, set()
-        if config.training.are_videos_generated(name):
+        name, splits = what, {"train"}
+        if "videos" in config.rows.datasets.get(name, "data") and config.training.are_videos_generated(name):
             return
     given = config.values["data"].get(name)
     source = config.rows.datasets.get(name, "data")

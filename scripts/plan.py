@@ -175,7 +175,9 @@ def main() -> None:
         sys.exit("\n".join([*said[: traces[0]], said[-1]] if traces else said))
     said = done.stdout + done.stderr
     print("\n".join(lines(parse_jobs(said))))
-    for place in re.finditer(r"^(?:Place by hand first|Waiting for what no program).*(?:\n  .*)*", said, re.M):
+    for place in re.finditer(
+        r"^(?:Published rows|Place by hand first|Waiting for what no program).*(?:\n  .*)*", said, re.M
+    ):
         print(f"\n{place[0]}")
 
 

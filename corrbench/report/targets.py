@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from corrbench.config import Config
 from corrbench.entries import Entry
+from corrbench.errors import Refusal
 from corrbench.propagation.protocol import Protocol
 from corrbench.rows import read_yaml, validate
 from corrbench.segmentation.protocol import MaskPropagation
@@ -76,6 +77,38 @@ def _hash(config: Config, name: str, where: str) -> str:
     if name in config.rows.segmentation:
         return MaskPropagation.from_row(config.rows.segmentation.get(name, where)).hash
     return Protocol.from_row(config.rows.protocols.get(name, where)).hash
+
+
+def coverage(config: Config) -> dict[str, dict[str, list[str]]]:
+    """The published rows of every paper by what becomes of them: {paper: {"run": ids, "wait": ids, "not asked for": ids}}."""
+    targets = read_targets(config)
+    run = {t.values["id"] for e in config.entries if (t := target_of(e, targets, subset=config.is_subset(e.benchmark)))}
+    wait = {
+        t.values["id"]
+        for w in config.waiting
+        if (t := target_of(w.entry, targets, subset=w.entry.benchmark["name"] in config.values["subsets"]))
+    }
+    found: dict[str, dict[str, list[str]]] = {}
+    for target in targets:
+        name = target.values["id"]
+        if paper := target.values.get("paper"):
+            what = "run" if name in run else "wait" if name in wait else "not asked for"
+            found.setdefault(paper, {}).setdefault(what, []).append(name)
+    return found
+
+
+def covered(config: Config) -> str:
+    """`coverage` in a line; empty for a config without a published row, and where a file of targets is refused: the table says so."""
+    try:
+        found = coverage(config)
+    except Refusal:
+        return ""
+    if not any("run" in rows or "wait" in rows for rows in found.values()):
+        return ""
+    said = [
+        f"{paper} " + ", ".join(f"{len(ids)} {what}" for what, ids in rows.items()) for paper, rows in found.items()
+    ]
+    return f"Published rows: {'; '.join(said)}."
 
 
 def main_metric(table: pd.DataFrame) -> str:

@@ -257,7 +257,12 @@ def test_the_paper_benchmark_plans(tmp_path):
     counts = dict(
         line.split() for line in done.stdout.splitlines() if len(line.split()) == 2 and line.split()[1].isdigit()
     )
-    assert int(counts["propagate"]) == 22 and int(counts["download"]) == int(counts["convert"]) == 13
+    assert int(counts["propagate"]) == 23 and int(counts["segment"]) == 10 and int(counts["track"]) == 3
+    assert int(counts["download"]) == int(counts["convert"]) == 18 and int(counts["archive"]) == 98 + 3
+    said = done.stdout + done.stderr
+    for rows in ("CRW 1 run", "VFS 4 run", "SFC 7 run", "LIIR 4 run", "MiVOS 10 run, 4 wait"):
+        assert rows in said.partition("\n")[0], said[:2000]
+    assert "GOT-10k train, 68 GB" in said and "YouTube-VOS 2018 val" in said and "data: {got10k: /path}" in said
 
 
 def test_the_plan_takes_targets_behind_two_dashes(tmp_path):
@@ -276,16 +281,28 @@ def test_the_plan_takes_targets_behind_two_dashes(tmp_path):
 def test_the_plan_names_what_a_person_must_place(tmp_path):
     def plan():
         done = subprocess.run(
-            [warm.python(), "-m", "scripts.plan", "--directory", str(tmp_path), "--configfile", "config/mivos.yaml"],
+            [warm.python(), "-m", "scripts.plan", "--directory", str(tmp_path), "--configfile", str(tmp_path / "config.yaml")],
             cwd=ROOT, capture_output=True, text=True, check=True,
         )  # fmt: skip
-        return done.stdout.partition("Place by hand first")[2].split()
+        return done.stdout
 
-    files = [f"results/mivos/downloads/mivos-{s}/propagation_{s}.pth" for s in ("s02", "s012")]
-    assert plan()[-2:] == files
+    own = {"base": "mast", "released": {"family": "mast", "addresses": [], "hash": None, "licence": "none"}}
+    (tmp_path / "rows/methods").mkdir(parents=True)
+    files = [f"results/downloads/{name}/{name}.pt" for name in ("first", "second")]
+    for name in ("first", "second"):
+        row = {**own, "name": name, "released": {**own["released"], "file": f"{name}.pt"}}
+        (tmp_path / "rows/methods" / f"{name}.yaml").write_text(yaml.safe_dump(row))
+    run = {"methods": ["first", "second"], "weights": ["released"], "protocols": ["mast"], "benchmarks": ["tiny-val"]}
+    write(tmp_path, {**CONFIG, "runs": [run]})
+    assert plan().partition("Place by hand first")[2].split()[-2:] == files
     (tmp_path / files[0]).parent.mkdir(parents=True)
     (tmp_path / files[0]).write_bytes(b"placed")
-    assert files[0] not in plan() and files[1] in plan()
+    left = plan().partition("Place by hand first")[2].split()
+    assert files[0] not in left and files[1] in left
+    write(tmp_path, {**CONFIG, "missing": "skip", "runs": [run]})
+    said = plan()
+    assert "Place by hand" not in said and "the released file of second" in said and f"place it as {files[1]}" in said
+    assert "propagate (1)" in said and "first.released.mast" in said
 
 
 def test_profiles_have_disjoint_keys():
@@ -307,7 +324,7 @@ def test_the_slurm_profile_plans_with_gpus(tmp_path):
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("gpu=1") == 22, "propagation asks for a GPU, nothing else does"
+    assert done.stdout.count("gpu=1") == 36, "propagation and tracking ask for a GPU, nothing else does"
 
 
 def test_parts_go_where_the_gpus_are(tmp_path):

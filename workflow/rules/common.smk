@@ -15,7 +15,7 @@ from corrbench.outputs import MANIFEST
 from corrbench.provenance import code_version
 from corrbench.pretraining.recipe import pretrain_code
 from corrbench.report.shown import audit_shown
-from corrbench.report.targets import target_files
+from corrbench.report.targets import covered, target_files
 from corrbench.tracking.protocol import Probe
 from corrbench.waiting import told
 from corrbench.workflow import Notes, gpu_count
@@ -27,6 +27,8 @@ try:
 except Exception as error:
     stop(explain(error) or error)
 
+if workflow.is_main_process and (rows := covered(CONFIG)):
+    logger.warning(rows)
 if workflow.is_main_process and CONFIG.waiting:
     logger.warning(told(CONFIG.waiting))
 if workflow.is_main_process and (missing := CONFIG.files_to_place()):
@@ -246,6 +248,7 @@ def frames_version(wildcards):
         for part in row.get("parts", [])
         if part.get("list")
         for key in [part.get("data") or wildcards.dataset]
+        if not CONFIG.training.is_downloaded(key)  # fetched by a rule, whose settings count
     }
     if row["kind"] == "tracks":
         lists["list"] = roots[wildcards.dataset] / row["files"]

@@ -35,7 +35,7 @@ rule dataset:
     log:
         f"{RESULTS}/logs/dataset/{{dataset}}.log",
     wildcard_constraints:
-        dataset="|".join(sorted(set(DOWNLOADED.values()))) or "none",
+        dataset=one_of(sorted({*DOWNLOADED.values(), *CONFIG.downloaded_videos()})),
     conda:
         "../../envs/corrbench.yaml"
     resources:

@@ -30,11 +30,11 @@ rule synthetic_videos:
 
 rule frames:
     input:
-        lambda w: (
-            [f"{RESULTS}/data/{w.dataset}.settings.json"]
-            if w.dataset in GENERATED
-            else []
-        ),
+        lambda w: [
+            f"{RESULTS}/data/{name}.settings.json"
+            for name in CONFIG.training.roots_of(w.dataset)
+            if name in GENERATED or CONFIG.training.is_downloaded(name)
+        ],
     output:
         # the frame folders beside it are kept when a job dies: the next one goes on where it stopped
         f"{RESULTS}/frames/{{dataset}}/index.csv",
