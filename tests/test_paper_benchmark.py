@@ -86,7 +86,7 @@ def test_tables_say_why_a_row_has_no_number(monkeypatch):
     config = paper("config")
     monkeypatch.setattr(config, "is_subset", lambda benchmark: False)
     rows = [dict.fromkeys(COLUMNS) | {"benchmark": e.benchmark["name"], "entry": e.id, "protocol": e.protocol.name, "protocol_hash": e.protocol.hash,
-                                      "J&F": 50.0, "verdict": "differs"} for e in config.entries]  # fmt: skip
+                                      "J&F": 50.0 if e.benchmark["scoring"] != "server" else None, "verdict": "differs"} for e in config.entries]  # fmt: skip
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     papers = {name: frame.set_index("row") for name, frame in paper_tables(config, table).items()}
     davis = papers["davis2017-val"]
@@ -100,7 +100,7 @@ def test_tables_say_why_a_row_has_no_number(monkeypatch):
     )
     assert set(papers["davis2017-test-dev"]["verdict"]) == {"packed for the evaluation server"}
     youtube = papers["ytvos2019-val"]
-    assert youtube.loc["MiVOS", "J-unseen published"] == 77.3 and "J-unseen reproduced" not in youtube.columns
+    assert youtube.loc["MiVOS", "J-unseen published"] == 77.3 and "J-Mean published" not in youtube.columns
     assert youtube.loc["MiVOS", "verdict"] == "waiting for youtube-vos-val"
     assert "| mivos-s012.released.mivos-ytvos | ytvos2019-val | YouTube-VOS 2019 val, all frames |" in to_markdown(
         table, config.waiting

@@ -13,10 +13,10 @@ from corrbench.report.targets import Target, read_targets, target_of
 
 COLUMNS = {
     "J&F": "J&F", "J-Mean": "J-mean", "J-Recall": "J-recall", "J-Decay": "J-decay", "F-Mean": "F-mean", "F-Recall": "F-recall",
-    "F-Decay": "F-decay", "precision": "precision", "success": "success", "J-seen": None, "J-unseen": None, "F-seen": None,
-    "F-unseen": None, "fps": "fps",
+    "F-Decay": "F-decay", "precision": "precision", "success": "success", "J-seen": "J-seen", "J-unseen": "J-unseen",
+    "F-seen": "F-seen", "F-unseen": "F-unseen", "fps": "fps",
 }  # fmt: skip
-"""What papers print, by the key of a target, and the column of the table that has it; None where only a server can say."""
+"""What papers print, by the key of a target, and the column of the table that has it."""
 
 
 def paper_tables(config: Config, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -33,7 +33,7 @@ def paper_tables(config: Config, table: pd.DataFrame) -> dict[str, pd.DataFrame]
         target = target_of(entry, targets, subset=config.is_subset(entry.benchmark))
         if target is not None:
             ours = rows_by_key[entry.benchmark["name"], entry.id]
-            if entry.benchmark["scoring"] == "server":
+            if entry.benchmark["scoring"] == "server" and pd.isna(ours["J&F"]):
                 ours = {"entry": entry.id, "fps": ours["fps"], "verdict": "packed for the evaluation server"}
             of_target = found.setdefault(target.values["id"], [])
             of_target.insert(0 if entry.source == "released" else len(of_target), ours)
@@ -51,7 +51,7 @@ def paper_tables(config: Config, table: pd.DataFrame) -> dict[str, pd.DataFrame]
                 **{
                     f"{name} {side}": value
                     for name, column in COLUMNS.items()
-                    for side, value in (("published", values.get(name)), ("reproduced", ours.get(column) if column else None))
+                    for side, value in (("published", values.get(name)), ("reproduced", ours.get(column)))
                 },
                 **{name: ours.get(name) for name in ("delta", "verdict", "entry")},
                 "grade": values["grade"], "source": values["source"], "note": values.get("note"),
@@ -78,11 +78,9 @@ def _why_not(target: Target, targets: list[Target], found: Mapping[str, Any]) ->
 
 
 def _printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Without the columns that no row has a published number for, and without those of a server's columns that nothing fills."""
+    """Without the columns that no row has a published number for."""
     names = [name for name in COLUMNS if frame[f"{name} published"].isna().all()]
-    gone = [f"{name} {side}" for name in names for side in ("published", "reproduced")]
-    empty = [f"{name} reproduced" for name, column in COLUMNS.items() if column is None and name not in names]
-    return frame.drop(columns=[*gone, *(name for name in empty if frame[name].isna().all())])
+    return frame.drop(columns=[f"{name} {side}" for name in names for side in ("published", "reproduced")])
 
 
 def paper_markdown(benchmark: str, frame: pd.DataFrame) -> str:
@@ -94,6 +92,6 @@ def paper_markdown(benchmark: str, frame: pd.DataFrame) -> str:
         "Verdict: reproduced within 0.3 of the published number (J&F; success and precision of boxes), close within 1.0; of what was trained here, reproduced within 1.0. `not run`: no entry of this config has the "
         "method, weights and protocol hash on the whole benchmark. `no such network here`: corrbench does not have it. "
         "`its rules are not known`: the source does not state them. `waiting for`: its data "
-        "or file has to be placed first. `packed for the evaluation server`: upload its submission.zip.",
+        "or file has to be placed first. `packed for the evaluation server`: upload its submission.zip, and note what comes back with scripts.server_scores.",
         "fps: published on the authors' GPU, reproduced on this machine; the two do not compare.", "",
     ])  # fmt: skip

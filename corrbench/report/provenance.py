@@ -66,6 +66,8 @@ def _row(config: Config, entry: Entry, result: Mapping[str, Any]) -> dict[str, A
             "evaluate": {"code": made["code"], "metric": scores["metric"], "libraries": made["libraries"]},
         }
         record["scores"] = scores["global"]
+    if result.get("server") is not None:
+        record["server"] = result["server"]
     return record
 
 

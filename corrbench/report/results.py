@@ -10,6 +10,7 @@ from corrbench.entries import Entry
 from corrbench.errors import Refusal
 from corrbench.report.audit import audit
 from corrbench.report.records import AGAIN, read_intact
+from corrbench.report.server import read_server
 
 
 def entry_folder(config: Config, entry: Entry) -> Path:
@@ -29,6 +30,7 @@ def load_results(config: Config) -> dict[tuple[str, str], dict[str, Any]]:
         results[entry.key] = {
             "summary": read_intact(folder / entry.summary),
             "scores": read_intact(folder / "scores" / "scores.json") if scored else None,
+            "server": None if scored else read_server(folder, entry.benchmark),
         }
         for weights in entry.weights:
             read_intact(config.results / "weights" / weights.path / "report.json")

@@ -21,7 +21,7 @@ from corrbench.waiting import Waiting
 COLUMNS = (
     "entry", "method", "backbone", "weights", "tier", "benchmark", "protocol", "protocol_hash", "grid",
     "J&F", "J-mean", "J-recall", "J-decay", "F-mean", "F-recall", "F-decay", "precision", "success",
-    "published", "delta", "verdict", "band", "target_grade", "fps", "peak_gpu_mb", "peak_ram_mb", "gpu_seconds",
+    "J-seen", "J-unseen", "F-seen", "F-unseen", "server_date", "published", "delta", "verdict", "band", "target_grade", "fps", "peak_gpu_mb", "peak_ram_mb", "gpu_seconds",
     "weights_sha256", "data_fingerprint", "code_version", "torch", "device",
 )  # fmt: skip
 _OFFICIAL = {
@@ -30,8 +30,16 @@ _OFFICIAL = {
 }  # fmt: skip
 _TRACKING = {"precision": "precision", "success": "success"}
 IN_MARKDOWN = ("entry", "benchmark", "protocol_hash", "J&F", "J-mean", "J-recall", "J-decay", "F-mean", "F-recall",
-               "F-decay", "published", "delta", "verdict", "target_grade", "fps")  # fmt: skip
-MAY_BE_EMPTY = ("published", "delta", "verdict", "target_grade", "fps")
+               "F-decay", "J-seen", "J-unseen", "F-seen", "F-unseen", "server_date", "published", "delta", "verdict", "target_grade", "fps")  # fmt: skip
+MAY_BE_EMPTY = (
+    *(c for c in IN_MARKDOWN if c[:2] in ("J-", "F-")),
+    "server_date",
+    "published",
+    "delta",
+    "verdict",
+    "target_grade",
+    "fps",
+)
 """Columns that people see only where some row has a value."""
 IN_MARKDOWN_BOXES = ("entry", "precision", "success", "published", "delta", "verdict", "target_grade", "fps")
 
@@ -59,10 +67,14 @@ def _row(config: Config, entry: Entry, result: dict[str, Any], targets: list[Tar
         "data_fingerprint": summary["record"]["inputs"][:12], "torch": summary["libraries"]["torch"], "device": summary["device"],
         "code_version": summary["record"]["code"],
     }  # fmt: skip
-    if scores is not None:
+    server = result.get("server")
+    if scores is not None or server is not None:
         names = _OFFICIAL if entry.probe is None else _TRACKING
-        row |= {name: 100 * scores["global"][official] for name, official in names.items()}
-        row["code_version"] += f"+{scores['record']['code']}"
+        if scores is not None:
+            row |= {name: 100 * scores["global"][official] for name, official in names.items()}
+            row["code_version"] += f"+{scores['record']['code']}"
+        elif server is not None:
+            row |= {**server["scores"], "server_date": server["date"]}
         target = target_of(entry, targets, subset=config.is_subset(entry.benchmark))
         if target is not None:
             band = band_of(entry)
@@ -73,7 +85,7 @@ def _row(config: Config, entry: Entry, result: dict[str, Any], targets: list[Tar
     return row
 
 
-_TEXT = ("entry", "method", "backbone", "weights", "tier", "benchmark", "protocol", "protocol_hash", "grid", "verdict", "target_grade",
+_TEXT = ("entry", "method", "backbone", "weights", "tier", "benchmark", "protocol", "protocol_hash", "grid", "verdict", "target_grade", "server_date",
          "weights_sha256", "data_fingerprint", "code_version", "torch", "device")  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 """First characters that a spreadsheet takes for a formula, and the apostrophe that is put before them (OWASP, CSV injection)."""

@@ -171,6 +171,13 @@ def readable(path):
     return [] if set("{}") & set(str(path)) else [str(path)]
 
 
+def server_scores(entry):
+    """What somebody noted of a submission, with the submission; nothing where nobody did."""
+    folder = f"{RESULTS}/{entry.benchmark['name']}/{entry.id}"
+    noted = Path(f"{folder}/server.yaml").is_file()
+    return [f"{folder}/server.yaml", f"{folder}/submission.zip"] if noted else []
+
+
 def checkpoint_input(wildcards):
     # your own files count by content (checkpoint_version): a touch or a copy makes nothing stale
     path = checkpoint_file(wildcards)

@@ -18,6 +18,8 @@ rule table:
             for kind in ("inputs", "annotations")
         ],
         targets=[name for p in target_files(CONFIG) for name in readable(p)],
+        # what a server said of a submission, and the submission itself, which must still be that one
+        server=[path for e in PACKED for path in server_scores(e)],
     output:
         # `update`: a table that is refused leaves the earlier one where it is
         csv=update(
