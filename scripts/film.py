@@ -17,6 +17,7 @@ from corrbench.progress import Progress
 from corrbench.reading import user_path
 from corrbench.report.film import film_frames, write_film
 from corrbench.report.pictures import Picture
+from corrbench.rows import AllRows
 
 
 def main() -> None:
@@ -36,13 +37,14 @@ def main() -> None:
     if args.width < 16 or args.width % 2 or not 0 < args.fps <= 240:
         parser.error("--width takes even numbers from 16 on, --fps those up to 240")
 
-    settings = settings_by_hand(args.benchmark, args.root, subset=True, rows=args.rows)
-    if settings["row"]["dataset"] != "davis":
+    row = AllRows(args.rows).benchmarks.get(args.benchmark, "--benchmark")
+    if row["dataset"] != "davis":
         raise Refusal(
             f"--benchmark {args.benchmark}: no benchmark of DAVIS masks",
-            expected="davis2017-val or its like",
+            expected="davis2016-val, davis2017-val or a row of yours like them",
             do="name one",
         )
+    settings = settings_by_hand(args.benchmark, args.root, subset=True, rows=args.rows)
     names = args.sequences or settings["sequences"]
     for name in names:
         if name not in settings["sequences"]:
