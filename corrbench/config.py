@@ -14,7 +14,7 @@ from corrbench.entries import Entry, WeightsId
 from corrbench.errors import Refusal, nearest
 from corrbench.files import json_option, read_json
 from corrbench.grid import Grid
-from corrbench.pretraining.recipe import Recipe, check_options
+from corrbench.pretraining.recipe import Recipe, check_gpus, check_options
 from corrbench.provenance import code_version
 from corrbench.rows import AllRows, merge, validate
 from corrbench.training import Training
@@ -203,6 +203,8 @@ class Config:
                 )
         for recipe in self.all_recipes():
             check_options(recipe)
+            if recipe.method != "probe":  # one GPU, as its source
+                check_gpus(recipe, self.values["pretraining"]["gpus"])
             for name, root in self.training.video_roots(recipe.data).items():
                 if self.training.is_downloaded(name):
                     self.archives(name)

@@ -321,3 +321,18 @@ def test_clips_need_parts_and_videos_need_files(tmp_path):
         row({"kind": "frames"})
     with pytest.raises(Refusal, match="mine.yaml: videos"):
         row({"kind": "masks", "files": "a/*"})
+
+
+@pytest.mark.parametrize(
+    ("gpus", "method", "said"),
+    [(8, "crw-r18", "batch of 20 of the recipe crw cannot be shared"), (4, "crw-r18", "5 clips each of the recipe crw, 10 per"),
+     (3, "vfs-r18", "such as 2"), (2, "crw-r18", ""), (8, "vfs-r50", "")],
+)  # fmt: skip
+def test_a_batch_that_gpus_cannot_share_is_refused_while_planning(tmp_path, gpus, method, said):
+    chosen = config(data={"davis2017": str(tmp_path), "kinetics400": str(tmp_path)}, pretraining={"gpus": gpus}, files={},
+                    **run(methods=[method], weights=["paper"]))  # fmt: skip
+    if said:
+        with pytest.raises(Refusal, match=said):
+            chosen.check_data()
+    else:
+        chosen.check_data()

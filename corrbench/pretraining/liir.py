@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from corrbench.encoders.resnet_hr import ResNetHR
+from corrbench.errors import Refusal
 from corrbench.pretraining import reconstruction as rec
 from corrbench.pretraining.method import Method
 from corrbench.pretraining.networks import JointBatchNorm
@@ -208,8 +209,24 @@ class Model(Method):
         self._latest = None
 
     def load_init(self, raw: Mapping[str, Any]) -> None:
-        """Start from another stage's checkpoint: every tensor that both have; the network must be complete."""
-        state = raw["state_dict"]
+        """Start from another stage's checkpoint, a released file or its converted weights; the network must be complete.
+
+        The released files may hold the queue of the inter-video loss, which a new run fills anew.
+        """
+        if "meta" in raw:
+            if raw["meta"]["arch"] != "resnet18_hr":
+                raise Refusal(
+                    f"weights of a {raw['meta']['arch']}",
+                    expected="weights of LIIR",
+                    do="correct `start:` of the recipe",
+                )
+            state = {
+                **raw["state_dict"],
+                **{k: v for k, v in raw["extra"].items() if not k.startswith("conv_semantic_k.")},
+            }
+        else:
+            state = {k.removeprefix("module."): v for k, v in raw["state_dict"].items()}
+            state = {k: v for k, v in state.items() if not k.startswith(("colorizer.", "conv_semantic_k.", "queue"))}
         own = {k.removeprefix("feature_extraction."): v for k, v in state.items() if not k.startswith("conv_semantic")}
         self.network.load_state_dict(own, strict=True)
         semantic = {k.removeprefix("conv_semantic."): v for k, v in state.items() if k.startswith("conv_semantic.")}

@@ -122,6 +122,25 @@ def check_options(recipe: Recipe) -> None:
             )  # fmt: skip
 
 
+def check_gpus(recipe: Recipe, gpus: int) -> None:
+    """Raise Refusal for a batch that so many GPUs cannot share. Said while planning, before frames are extracted."""
+    share = recipe.batch // gpus
+    clips = recipe.options.get("bn_clips")
+    if recipe.batch % gpus:
+        fitting = [n for n in range(1, gpus) if recipe.batch % n == 0]
+        raise Refusal(
+            f"pretraining.gpus: {gpus}: the batch of {recipe.batch} of the recipe {recipe.name} cannot be shared by them",
+            expected=f"a number that divides it, such as {fitting[-1]}",
+            do="change `gpus`, or the recipe's `batch` in a row of yours",
+        )
+    if isinstance(clips, int) and clips and share % clips:
+        raise Refusal(
+            f"pretraining.gpus: {gpus}: {share} clips each of the recipe {recipe.name}, {clips} per batch-norm batch (bn_clips)",
+            expected="a multiple of bn_clips for each",
+            do="use fewer GPUs (two for CRW's published recipe), or change bn_clips in a row of yours",
+        )
+
+
 def network_of(recipe: Recipe) -> str:
     """The network that a recipe trains, as `arch` of a method's encoder."""
     fixed = {"crw": "resnet18", "fc": "resnet18", "mast": "resnet18_hr", "liir": "resnet18_hr", "stm": "stm"}

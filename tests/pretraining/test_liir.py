@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from corrbench.errors import Refusal
 from corrbench.pretraining import reconstruction as rec
 from corrbench.pretraining.liir import Model, Options, compact_target, compactness_loss, inter_video_weights
 from corrbench.pretraining.networks import join_batchnorm
@@ -169,3 +170,34 @@ def test_frozen_batch_norm_stays_frozen():
     for joined in (nn.SyncBatchNorm.convert_sync_batchnorm(model), join_batchnorm(model, torch.device("cpu"))):
         joined.train()
         assert not any(m.training for name, m in joined.named_modules() if name.endswith(("bn1", "bn2")))
+
+
+@pytest.mark.parametrize("queue", [False, True])
+@pytest.mark.parametrize("options", [Options(image=64, semantic=True), FULL], ids=["no queue", "queue"])
+def test_a_start_from_a_released_file(options, queue):
+    """As the authors' files are: under DataParallel's names, with or without the queue of the inter-video loss; and converted."""
+    made = Model(Options(image=64, semantic=True))
+    raw = {"state_dict": {f"module.{k}": v for k, v in made.checkpoint()["state_dict"].items()}, "epoch": 29}
+    if queue:
+        raw["state_dict"] |= {
+            "module.colorizer.feats_queue": maps(80, 3),
+            "module.colorizer.flag": maps(1),
+            "module.conv_semantic_k.weight": maps(2),
+        }
+    network = made.network.state_dict()
+    extra = {k: v for k, v in network.items() if k.startswith(("pos_embed1", "post_convolution"))}
+    extra |= {f"conv_semantic.{k}": v for k, v in made.conv_semantic.state_dict().items()}
+    converted = {
+        "state_dict": {k: v for k, v in network.items() if k not in extra},
+        "extra": extra,
+        "meta": {"arch": "resnet18_hr"},
+    }
+    for start in (raw, converted):
+        model = Model(options)
+        model.load_init(start)
+        assert all(torch.equal(v, network[k]) for k, v in model.network.state_dict().items())
+        assert torch.equal(model.conv_semantic.weight, made.conv_semantic.weight)
+        if options.momentum:
+            assert torch.equal(model.conv_semantic_k.weight, made.conv_semantic.weight) and int(model.queued) == 0
+    with pytest.raises(Refusal, match="weights of a resnet18"):
+        Model(options).load_init({**converted, "meta": {"arch": "resnet18"}})
