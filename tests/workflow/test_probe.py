@@ -1,6 +1,7 @@
 """From tracks to table rows through the probe, and what a change makes stale there."""
 
 import json
+import re
 import shutil
 import subprocess
 
@@ -87,14 +88,21 @@ def test_boxes_changed_by_hand_are_not_scored(finished, tmp_path):
     assert done.returncode == 1 and "changed since it was tracked" in done.stderr
 
 
-def test_a_root_of_otb_that_is_to_be_downloaded_says_how(finished):
-    config = yaml.safe_load((finished / "config.yaml").read_text()) | {"data": {"otb100": "download"}}
-    config["runs"] = [{"methods": ["identity"], "weights": ["none"], "benchmarks": ["otb100"]}]
-    (finished / "other.yaml").write_text(yaml.safe_dump(config))
-    done = snakemake(
-        finished, "-n", "--configfile", finished / "other.yaml", check=False, checkout=finished / "project"
-    )
-    assert "no archive of OTB-100 can be fetched" in done.stdout + done.stderr
+def test_otb_is_fetched_sequence_by_sequence_and_what_is_gated_says_how(finished):
+    def planned(data, method, benchmark):
+        config = yaml.safe_load((finished / "config.yaml").read_text()) | {"data": {data: "download"}}
+        weights = "none" if method == "identity" else "random"
+        config["runs"] = [{"methods": [method], "weights": [weights], "benchmarks": [benchmark]}]
+        (finished / "other.yaml").write_text(yaml.safe_dump(config))
+        done = snakemake(
+            finished, "-n", "--configfile", finished / "other.yaml", check=False, checkout=finished / "project"
+        )
+        return done.stdout + done.stderr
+
+    said = planned("otb100", "identity", "otb100")
+    assert len(re.findall(r"(?m)^rule archive:|^localrule archive:", said)) == 98, said[-2000:]
+    said = planned("youtube-vos-val", "random-stm", "ytvos2019-val")
+    assert "no archive of YouTube-VOS 2019 val, all frames can be fetched" in said and "youtube-vos.org" in said
 
 
 def test_wrong_mixtures_are_refused_while_planning(finished):

@@ -106,4 +106,4 @@ def test_refused_while_planning(finished):
         {"methods": ["random-r18"], "weights": ["random"], "protocols": ["mivos"], "benchmarks": ["tiny-val"]}
     )
     assert "own size" in said({**RUNS[1], "protocols": ["mivos"]})
-    assert "2 videos" in said({**RUNS[1], "benchmarks": ["ytvos2018-val"]})
+    assert "2 videos" in said({**RUNS[1], "benchmarks": ["ytvos2019-val"]})
