@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from corrbench.errors import Refusal
-from corrbench.locks import holders, owner_line, remove_dead
+from corrbench.locks import at_work_here, holders, owner_line, remove_dead
 
 PARENT = "CORRBENCH_PARENT"
 """Environment variable: the process that started Snakemake and ends with it."""
@@ -116,16 +116,30 @@ def name_locks(persistence: Any) -> None:
             time.sleep(0.5)
             remove_dead(folder)
         if persistence.locked:
+            unlock = shlex.join(["snakemake", "--unlock", *sys.argv[1:]])
             stop(Refusal(
                 f"another run makes these results: {holders(folder)}",
                 expected="one run at a time on a results folder",
-                do="wait until it has finished; if none is at work anywhere, this removes its lock: "
-                + shlex.join(["snakemake", "--unlock", *sys.argv[1:]]),
+                do="wait until it has finished, or stop it with Ctrl-C in its terminal"
+                if at_work_here(folder)
+                else f"wait until it has finished; if none is at work anywhere, this removes its lock: {unlock}",
             ))  # fmt: skip
         with lock():
             yield
 
-    persistence._write_locks, persistence.lock = write_named, locked
+    remove = persistence.cleanup_locks
+
+    def remove_of_others() -> None:
+        remove_dead(folder)
+        if at_work_here(folder):
+            stop(Refusal(
+                f"--unlock: {holders(folder)} is at work on these results",
+                expected="a lock whose run is over",
+                do="wait until it has finished, or stop it with Ctrl-C in its terminal",
+            ))  # fmt: skip
+        remove()
+
+    persistence._write_locks, persistence.lock, persistence.cleanup_locks = write_named, locked, remove_of_others
 
 
 def end_with_parent() -> None:

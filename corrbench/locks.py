@@ -123,6 +123,14 @@ def remove_dead(folder: Path) -> list[Path]:
     return dead
 
 
+def at_work_here(folder: Path) -> bool:
+    """True if a run that holds a lock in a folder is alive on this host."""
+    owners = [owner_of(lock) for lock in folder.glob("*.lock")]
+    return any(
+        o.get("host") == platform.node() and o.get("namespace") == _namespace() and not is_gone(o) for o in owners if o
+    )
+
+
 def holders(folder: Path) -> str:
     """Who holds the locks in a folder, in words."""
     owners = [owner_of(lock) for lock in sorted(folder.glob("*.lock"))]

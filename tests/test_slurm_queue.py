@@ -89,6 +89,10 @@ def test_limits_of_a_partition():
     main = parse_limits(shown, nodes, "main")
     assert not main.excess({"gpu": 1}) and not main.excess({"gpu": 4}, "A100") and main.excess({"gpu": 8})
     assert main.excess({"gpu": 1}, "h100") == ["1 GPU of the model h100, its nodes have 4 a100, 2 t4"]
+    assert parse_limits(shown, "main*|1031500|32|gpu:2\n", "main").excess({"mem_mb": 99999999, "gpu": 1}, "a100") == [
+        "99999999 MB of memory, 1031500 are allowed",
+        "1 GPU of the model a100, its nodes have 2 without a model name",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -361,7 +365,7 @@ def test_what_the_jobs_came_to():
     refused = ended("rule_b", "", "sbatch refused: no", attempt=2)
     tried = [ended("rule_b", "2", "exit status 1"), refused, ended("rule_b", "3", begin=1120.0, attempt=3)]
     assert summary([ended("rule_a", "1"), *tried]) == [
-        "SLURM jobs: 3 for 2 tasks, 1 of them failed; 1.50 node hours, 4 minutes of waiting in the queue.",
+        "SLURM jobs: 3 for 2 tasks (2 done, 1 failed); 1.5 h on nodes, 4 min in the queue, all jobs together.",
         "  rule_b: attempt 1 (job 2): exit status 1; attempt 2 (not submitted): sbatch refused: no; attempt 3 (job 3): done",
     ]
     assert summary([]) == []
@@ -377,6 +381,8 @@ def test_what_a_further_attempt_asks_for_stops_at_the_limits():
 
     assert fit(1) == "sbatch -t 50 --mem 6000 --cpus-per-task=4"
     assert fit(2, runtime=100, mem_mb=12000) == "sbatch -t 60 --mem 7000 --cpus-per-task=4"
+    group = limits.fit("sbatch --cpus-per-task=11", short, {"cores": 6}, "", attempt=1, what="scores")
+    assert group == "sbatch --cpus-per-task=8", "rules of a group run one after the other"
     for attempt, asked in ((1, {"runtime": 100}), (2, {"cores": 16}), (3, {"gpu": 2})):
         with pytest.raises(Refusal, match="rule_a asks the partition short for"):
             fit(attempt, **asked)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import shutil
 import signal
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from corrbench.errors import Refusal
 from corrbench.files import digest
 from corrbench.slurm import queue, watching
 from corrbench.slurm.earlier import Earlier
-from corrbench.slurm.limits import Limits, Partitions, fit, refusal
+from corrbench.slurm.limits import Limits, Partitions, fit, no_partition, refusal
 from corrbench.slurm.notes import Note, Notes
 from corrbench.slurm.patience import Patience, RunEnds
 from corrbench.slurm.queue import Queue
@@ -52,10 +54,36 @@ def run_name(prefix: str, notes: Notes) -> str:
     return f"{prefix or 'corrbench'}_{digest([str(notes.workdir.resolve()), notes.identity()])}"
 
 
+class _Sparing:
+    """A logger without the plugin's lines that mislead: an id that no job has, and attempts to guess an account."""
+
+    SPARED = ("SLURM run ID:", "No SLURM account given", "No account was given", "Unable to guess SLURM account")
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._logger, name)
+        if name not in ("info", "warning"):
+            return found
+        return lambda message, *more, **how: (
+            None if str(message).strip().startswith(self.SPARED) else found(message, *more, **how)
+        )
+
+
 class Executor(plugin.Executor):  # type: ignore[misc]
     """See the module."""
 
     def __post_init__(self, test_mode: bool = False) -> None:
+        if shutil.which("sbatch") is None:
+            stop(
+                Refusal(
+                    "this host has no SLURM: sbatch is not on the PATH",
+                    expected="a login node of a cluster, with its SLURM module loaded",
+                    do="load the module, or run on this machine: snakemake --cores all",
+                )
+            )
+        self.logger: Any = _Sparing(self.logger)
         self.patience = Patience(self.logger)
         self._watched: dict[str, Watched] = {}
         """Jobs that were submitted and have not ended, by token."""
@@ -91,6 +119,8 @@ class Executor(plugin.Executor):  # type: ignore[misc]
                 if not queue.will_pass(str(error)):
                     raise
                 return  # the controller is away; the jobs wait for it, and are looked at then
+            if limits.unknown:
+                stop(no_partition(limits))
             if job.attempt == 1 and (said := limits.excess(_asked(job), _model(job))):
                 excess[job.name] = (job.name, limits.partition, said)
         if excess:
@@ -266,9 +296,11 @@ class Executor(plugin.Executor):  # type: ignore[misc]
         self._ended.append(job)
         log: Path = info.aux["slurm_logfile"]  # type: ignore[index]
         if failed:
-            self.report_job_error(
-                info, msg=f"SLURM-job '{info.external_jobid}' failed, {failed}. ", aux_logs=[str(log)]
-            )
+            logs, refused = self._said(info.job)
+            job.failed += f" ({refused})" if refused else ""
+            # SLURM's log holds those of Snakemake inside the job: shown only where the rule has said nothing
+            message = f"SLURM-job '{info.external_jobid}' failed, {failed}. SLURM's log: {log}. "
+            self.report_job_error(info, msg=message, aux_logs=[] if logs else [str(log)])
             return
         self.report_job_success(info)
         self.notes.remove(job.note.token)
@@ -277,6 +309,15 @@ class Executor(plugin.Executor):  # type: ignore[misc]
                 log.unlink(missing_ok=True)
             except OSError as error:
                 self.logger.debug(f"{error}")
+
+    def _said(self, job: Any) -> tuple[list[str], str]:
+        """The logs of a job's rules that hold something, and the last refusal in them."""
+        texts = {}
+        for path in (str(path) for each in (job.jobs if job.is_group() else [job]) for path in each.log):
+            with suppress(OSError):
+                texts[path] = (self.notes.workdir / path).read_text(errors="replace").strip()
+        refused = [line for text in texts.values() for line in text.splitlines() if line.startswith("refused: ")]
+        return [path for path, text in texts.items() if text], refused[-1][:200] if refused else ""
 
     async def sleep(self) -> None:
         """Wait for the next query: shorter when a job leaves its status on disk, or when the run ends."""
@@ -317,7 +358,7 @@ class Executor(plugin.Executor):  # type: ignore[misc]
         if self.earlier.left is None and any(self.notes.read()):
             self.logger.warning(f"Jobs of an earlier run may still run: squeue --me --name {self.run_uuid}")
         for job in list(self._watched.values()):
-            job.until, job.failed, job.status = time.time(), "canceled", self.notes.status(job.note.token)
+            job.until, job.failed, job.status = time.time(), watching.CANCELED, self.notes.status(job.note.token)
             self._ended.append(job)
 
     def shutdown(self) -> None:
@@ -340,8 +381,9 @@ def _numbered(log: Path, number: str) -> Path:
 
 
 def _asked(job: Any) -> dict[str, float]:
-    """Minutes, MB of memory, cores and GPUs that a job asks for, as far as they are numbers."""
-    found = {key: job.resources.get(key) for key in ("runtime", "mem_mb", "gpu")} | {"cores": job.threads}
+    """Minutes, MB of memory, cores and GPUs that a job asks for, as far as they are numbers; of a group the cores of its largest rule."""
+    threads = max(each.threads for each in job.jobs) if job.is_group() else job.threads
+    found = {key: job.resources.get(key) for key in ("runtime", "mem_mb", "gpu")} | {"cores": threads}
     return {key: float(value) for key, value in found.items() if isinstance(value, int) and not isinstance(value, bool)}
 
 

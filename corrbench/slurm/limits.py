@@ -29,14 +29,17 @@ class Limits:
     def excess(self, asked: Mapping[str, float], model: str = "") -> list[str]:
         """What of a request no job of this partition can have, in words. `model` is that of the GPUs asked for; empty for any."""
         if self.unknown:
-            return [f"a place, and the cluster has no such partition ({self.unknown})"]
+            return [f"a place in it, and the cluster has no such partition ({self.unknown})"]
         said = (("runtime", "minutes", self.minutes), ("mem_mb", "MB of memory", self.memory_mb),
                 ("cores", "cores", self.cores))  # fmt: skip
-        found = [f"{asked[key]:g} {unit}, {most:g} are allowed" for key, unit, most in said if asked.get(key, 0) > most]
+        found = [
+            f"{asked[key]:.0f} {unit}, {most:.0f} are allowed" for key, unit, most in said if asked.get(key, 0) > most
+        ]
         gpus = asked.get("gpu", 0)
         if gpus and self.gpus is not None and gpus > self.gpus.get(model.lower(), 0):
-            there = ", ".join(f"{n} {name}" for name, n in self.gpus.items() if name) or str(self.gpus.get("", 0))
-            found.append(f"{gpus:g} GPU{' of the model ' + model if model else ''}, its nodes have {there}")
+            there = ", ".join(f"{n} {name}" for name, n in self.gpus.items() if name)
+            there = there or f"{self.gpus.get('', 0)}{' without a model name' if model else ''}"
+            found.append(f"{gpus:.0f} GPU{' of the model ' + model if model else ''}, its nodes have {there}")
         return found
 
 
@@ -62,9 +65,14 @@ class Partitions:
 def fit(call: str, limits: Limits, asked: Mapping[str, float], model: str, *, attempt: int, what: str) -> str:
     """An sbatch call whose time and memory stop at the limits of its partition.
 
-    Raises Refusal for a first attempt beyond them, and for cores or GPUs that no node has: such a job would never start.
+    Raises Refusal for a first attempt beyond them, and for cores or GPUs that no node has: such a job would never start. The
+    cores of a group, in `call` the sum of rules that may run side by side, stop at the limit: they then run one after the other.
     """
     within = dict(asked)
+    if (found := re.search(r" --cpus-per-task[= ](\d+)", call)) and int(found[1]) > limits.cores >= asked.get(
+        "cores", 0
+    ):
+        call = call.replace(found[0], f" --cpus-per-task={limits.cores:.0f}")
     for key, option, most in (("runtime", "-t", limits.minutes), ("mem_mb", "--mem", limits.memory_mb)):
         if attempt > 1 and asked.get(key, 0) > most:
             call = re.sub(rf" {option} \S+", f" {option} {int(most)}", call)
@@ -159,6 +167,16 @@ def _number(text: str) -> float:
     return float(found[1]) if found and int(found[1]) else math.inf
 
 
+def no_partition(limits: Limits) -> Refusal:
+    """The refusal of a partition that the cluster does not have."""
+    names = sorted(set(run(["sinfo", "-a", "-h", "-o", "%R"]).stdout.split()))
+    return Refusal(
+        f"the cluster has no partition {limits.partition}; nothing was submitted",
+        expected=f"one of {', '.join(names)}" if names else "a partition that sinfo lists",
+        do="correct CORRBENCH_SLURM_PARTITION, CORRBENCH_SLURM_GPU_PARTITION, or slurm_partition in slurm/config.yaml",
+    )
+
+
 def refusal(excess: Iterable[tuple[str, str, list[str]]]) -> Refusal:
     """The refusal of rules that ask more than their partitions allow: (rule, partition, what)."""
     lines = [f"\n    {rule} asks the partition {partition} for {'; '.join(said)}" for rule, partition, said in excess]
@@ -166,6 +184,6 @@ def refusal(excess: Iterable[tuple[str, str, list[str]]]) -> Refusal:
         f"jobs that would wait for ever; nothing was submitted:{''.join(lines)}",
         expected="jobs within the limits of their partitions (scontrol show partition)",
         do="name another partition (CORRBENCH_SLURM_PARTITION, CORRBENCH_SLURM_GPU_PARTITION) or GPU model "
-        "(CORRBENCH_SLURM_GPU_MODEL), or ask for less with set-resources and set-threads in slurm/config.yaml: a job that runs "
-        "out of time goes on where it stopped",
+        "(CORRBENCH_SLURM_GPU_MODEL; unset: any), or ask for less with set-resources and set-threads in slurm/config.yaml (a job "
+        "that runs out of time goes on where it stopped)",
     )

@@ -12,6 +12,8 @@ from corrbench.slurm.queue import Queue, Row
 
 SURE = 30
 """Seconds after which a state that a job may still leave (PREEMPTED) is believed."""
+CANCELED = "canceled"
+"""What is said of jobs that Ctrl-C ended."""
 VERY_SURE = 600
 """Seconds after which it is said that SLURM goes on to show a job as running which has left an exit status."""
 
@@ -128,6 +130,13 @@ def _judge_forgotten(job: Watched, notes: Notes, late: float) -> str | None:
     )
 
 
+def _span(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _job(job: Watched) -> str:
     return f"job {job.note.number}" if job.note.number else "not submitted"
 
@@ -139,16 +148,18 @@ def summary(ended: list[Watched]) -> list[str]:
     tasks: dict[str, list[Watched]] = {}
     for job in ended:
         tasks.setdefault(job.note.what, []).append(job)
-    jobs, failed = (
-        len({job.note.number for job in found if job.note.number}) for found in (ended, [j for j in ended if j.failed])
-    )
-    hours, minutes = sum(job.hours for job in ended), sum(job.waited for job in ended) / 60
+    ends = {
+        job.note.number: "canceled" if job.failed == CANCELED else "failed" if job.failed else "done" for job in ended
+    }
+    ends.pop("", None)  # attempts that were refused
+    counts = [f"{n} {end}" for end in ("done", "failed", "canceled") if (n := list(ends.values()).count(end))]
+    ran, waited = sum(job.hours for job in ended) * 3600, sum(job.waited for job in ended)
     lines = [
-        f"SLURM jobs: {jobs} for {len(tasks)} tasks, {failed} of them failed; {hours:.2f} node hours, "
-        f"{minutes:.0f} minutes of waiting in the queue."
+        f"SLURM jobs: {len(ends)} for {len(tasks)} tasks ({', '.join(counts) or 'none ran'}); {_span(ran)} on nodes, "
+        f"{_span(waited)} in the queue, all jobs together."
     ]
     for what, tried in tasks.items():
-        if any(job.failed for job in tried):
-            ends = [f"attempt {job.attempt} ({_job(job)}): {job.failed or 'done'}" for job in tried]
-            lines.append(f"  {what}: {'; '.join(ends)}")
+        if any(job.failed not in ("", CANCELED) for job in tried):
+            attempts = [f"attempt {job.attempt} ({_job(job)}): {job.failed or 'done'}" for job in tried]
+            lines.append(f"  {what}: {'; '.join(attempts)}")
     return lines

@@ -35,7 +35,7 @@ def test_preempted_forgotten_and_refused_for_a_while(cluster, checkout, expected
     text = run.text
     assert f"SLURM-job '{job}' failed, SLURM status is: 'PREEMPTED'" in text, text[-3000:]
     assert "CORRBENCH_SLURM_JOBS" in text and "asked again until it does" in text
-    assert "node hours" in text and f"rule_propagate_wildcards_tiny-val_{entry}: attempt 1 (job {job})" in text
+    assert "on nodes" in text and f"rule_propagate_wildcards_tiny-val_{entry}: attempt 1 (job {job})" in text
     submitted = [line for line in text.splitlines() if "has been submitted with SLURM jobid" in line]
     lost = re.findall(r"SLURM-job '\d+' failed, (.*?)\. ", text)
     assert len(submitted) == len(set(submitted)) and set(lost) == {"SLURM status is: 'PREEMPTED'"}, (

@@ -42,6 +42,10 @@ class Persistence:
         yield
         (Path(self._lockdir) / "0.output.lock").unlink()
 
+    def cleanup_locks(self):
+        for path in Path(self._lockdir).glob("*.lock"):
+            path.unlink()
+
 
 @pytest.fixture
 def workflow(tmp_path):
@@ -83,6 +87,20 @@ def test_another_living_run_is_refused_by_name(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit), persistence.lock():
         pass
     assert f"refused: another run makes these results: process {os.getpid()} on" in capsys.readouterr().err
+
+
+def test_unlock_leaves_a_run_that_is_at_work_here(tmp_path, capsys):
+    persistence = Persistence(tmp_path)
+    name_locks(persistence)
+    persistence._write_locks("output", ["r/a.json"])
+    with pytest.raises(SystemExit):
+        persistence.cleanup_locks()
+    said = capsys.readouterr().err
+    assert f"refused: --unlock: process {os.getpid()} on" in said and "Ctrl-C" in said and list(tmp_path.glob("*.lock"))
+    (lock,) = tmp_path.glob("*.lock")
+    lock.write_text(lock.read_text().replace(f'"pid": {os.getpid()}', '"pid": 1999999'))
+    persistence.cleanup_locks()
+    assert not list(tmp_path.glob("*.lock"))
 
 
 def test_a_run_ends_with_the_program_that_started_it():

@@ -93,6 +93,9 @@ def test_a_folder_of_locks_that_the_last_run_took_with_it(tmp_path):
             self._write_locks("input", ["results/table.csv"])
             yield
 
+        def cleanup_locks(self):
+            pass
+
     persistence = Persistence()
     name_locks(persistence)
     with persistence.lock():
