@@ -94,7 +94,7 @@ def run_program(main: Callable[[], None]) -> NoReturn:
             None
         )  # a file of a library that cannot be closed on a full disk; the refusal says why
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell starts what runs in the background
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         main()
         if sys.stdout is not None:
@@ -105,14 +105,28 @@ def run_program(main: Callable[[], None]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's own flush fails at exit
         sys.exit(1)
     except KeyboardInterrupt as stopped:
-        name, status = ("SIGTERM", 143) if isinstance(stopped, Terminated) else ("SIGINT", 130)
-        _say(STOPPED.format(name))
-        with suppress(OSError, AttributeError, ValueError):
-            sys.stdout.flush()
-        os._exit(status)  # threads that still work on what is given up would hold a normal exit
+        _end_stopped(signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
     except Exception as error:
+        if _stops and explain(error) is None:  # a library that was interrupted says so in its own way
+            _end_stopped(_stops[0])
         sys.exit(_end_refused(error))
     sys.exit(0)
+
+
+_stops: list[int] = []
+"""The signals that asked this process to end."""
+
+
+def _end_stopped(number: int) -> NoReturn:
+    _say(STOPPED.format("SIGTERM" if number == signal.SIGTERM else "SIGINT"))
+    with suppress(OSError, AttributeError, ValueError):
+        sys.stdout.flush()
+    os._exit(128 + number)  # threads that still work on what is given up would hold a normal exit
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    _stops.append(number)
+    raise KeyboardInterrupt
 
 
 def _end_refused(error: Exception) -> int:
@@ -188,4 +202,5 @@ def _say(text: str) -> None:
 
 
 def _terminate(number: int, frame: Any) -> None:
+    _stops.append(number)
     raise Terminated

@@ -152,6 +152,14 @@ class Grid:
                 )
             for member in trained:
                 recipe = self.training.recipe(rows[member]["recipe"], PRETRAINED.match(source)[1])  # type: ignore[index]
+                padding = recipe.options.get("padding", "reflect") if recipe.method == "crw" else None
+                if padding not in (None, rows[member]["encoder"].get("padding", "zeros")):
+                    raise Refusal(
+                        f"{place}: method {member} reads its network with padding {rows[member]['encoder'].get('padding', 'zeros')}, "
+                        f"and the recipe {recipe.name} trains it with {padding}",
+                        expected="the same padding in both",
+                        do=f"write `encoder: {{padding: {padding}}}` in the method's row, or change the recipe's option",
+                    )
                 if recipe.method == "probe" or network_of(recipe) != rows[member]["encoder"]["arch"]:
                     raise Refusal(
                         f"{place}: method {member}, a {rows[member]['encoder']['arch']}, with recipe {recipe.name}",

@@ -126,6 +126,8 @@ def _needs(config: Config, kind: str, what: Any) -> Iterable[Need]:
         if "videos" in config.rows.datasets.get(name, "data") and config.training.are_videos_generated(name):
             return
     given = config.values["data"].get(name)
+    if given not in (None, "download"):
+        return
     source = config.rows.datasets.get(name, "data")
     if given is None or (given == "download" and not archives_for(source, splits)):
         yield Need(

@@ -5,7 +5,7 @@ import hashlib
 
 from corrbench.config import Config
 from corrbench.errors import run_program
-from corrbench.files import atomic, write_record
+from corrbench.files import atomic, digest, write_record
 from corrbench.outputs import claim
 from corrbench.provenance import code_version
 from corrbench.reading import user_path
@@ -13,6 +13,7 @@ from corrbench.report.provenance import build_provenance
 from corrbench.report.results import load_results
 from corrbench.report.shown import targets_version
 from corrbench.report.table import build_table, to_csv, to_markdown
+from corrbench.waiting import note
 from corrbench.workflow import Notes
 
 
@@ -30,6 +31,7 @@ def main() -> None:
     texts = {"csv": to_csv(table), "markdown": to_markdown(table, config.waiting)}
     made = {
         "code": code_version("scripts/table.py"),
+        "waiting": digest(note(config.waiting)),
         "targets": targets_version(config, Notes(config.results / ".versions")),
         **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
     }

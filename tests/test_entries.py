@@ -336,3 +336,16 @@ def test_a_batch_that_gpus_cannot_share_is_refused_while_planning(tmp_path, gpus
             chosen.check_data()
     else:
         chosen.check_data()
+
+
+def test_a_network_is_read_with_the_padding_that_it_was_trained_with(tmp_path):
+    for kind, row in (("recipes", {"base": "crw", "name": "crw-zeros", "options": {"padding": "zeros"}}),
+                      ("methods", {"base": "crw-r18", "name": "as-before", "recipe": "crw-zeros"}),
+                      ("methods", {"base": "crw-r18", "name": "padded", "recipe": "crw-zeros", "encoder": {"padding": "zeros"}})):  # fmt: skip
+        (tmp_path / kind).mkdir(exist_ok=True)
+        (tmp_path / kind / f"{row['name']}.yaml").write_text(yaml.safe_dump(row))
+    with pytest.raises(
+        Refusal, match="reads its network with padding reflect, and the recipe crw-zeros trains it with zeros"
+    ):
+        config(rows=[str(tmp_path)], files={}, **run(methods=["as-before"], weights=["paper"]))
+    assert config(rows=[str(tmp_path)], files={}, **run(methods=["padded"], weights=["paper"])).entries

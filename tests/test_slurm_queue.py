@@ -340,7 +340,8 @@ def test_the_status_that_a_job_leaves(tmp_path):
 def test_a_job_that_fails_while_the_controller_is_away_runs_again_when_it_is_back(tmp_path, monkeypatch):
     """As srun does, which asks the controller for a step."""
     (tmp_path / "scontrol").write_text(
-        f"#!/bin/sh\necho >> {tmp_path}/pings; n=$(wc -l < {tmp_path}/pings); [ $n = 1 ] || [ $n -ge 4 ]\n"
+        f"#!/bin/sh\necho >> {tmp_path}/pings; [ $(wc -l < {tmp_path}/pings) -ge 3 ] && s=UP || s=DOWN\n"
+        'echo "Slurmctld(primary) at n1 is $s"\n'
     )
     (tmp_path / "scontrol").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")

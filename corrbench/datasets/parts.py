@@ -90,7 +90,13 @@ def fetch_parts(row: Mapping[str, Any], root: Path, *, connections: int, only: S
         # corrected videos go over the others, so they come last
         corrected = {} if only else parse_list(source.get("corrected", ""), "corrected", empty=True)
         arrived.parts += len(corrected)
+        if any(not _has_arrived(address, work / name) for name, address in addresses.items()):
+            for name in corrected:  # its videos must go over those that are still to come
+                (work / f"{name}.json").unlink(missing_ok=True)
         for group in (addresses, corrected):
+            if arrived.failed:
+                arrived.failed |= dict.fromkeys(group, "waits for the archives that did not arrive, over which it goes")
+                break
             futures = {pool.submit(part, name, address): name for name, address in group.items()}
             for future in as_completed(futures):
                 try:
@@ -105,22 +111,31 @@ def fetch_parts(row: Mapping[str, Any], root: Path, *, connections: int, only: S
     return arrived
 
 
+def _has_arrived(address: str, archive: Path) -> int | None:
+    """The number of videos of an archive that is in place; None for one that is not."""
+    try:
+        known = read_json(archive.with_name(f"{archive.name}.json"))
+    except Refusal:
+        return None
+    if isinstance(known, dict) and known.get("address") == address and isinstance(known.get("videos"), int):
+        return int(known["videos"])
+    return None
+
+
 def _part(address: str, archive: Path, place: Path) -> int:
     """Fetch and unpack one archive, unless it has arrived; the number of its videos."""
     note = archive.with_name(f"{archive.name}.json")
-    try:
-        known = read_json(note)
-        if isinstance(known, dict) and known.get("address") == address and isinstance(known.get("videos"), int):
-            return int(known["videos"])
-    except Refusal:
-        pass
+    if (known := _has_arrived(address, archive)) is not None:
+        archive.unlink(missing_ok=True)  # of a call that was killed before it came to this
+        return known
     if not archive.exists():
         download([address], archive)
     folder = archive.with_name(f"{archive.name}.unpacked")
     try:
         unpack([archive], folder)
-    except Refusal:
-        archive.unlink(missing_ok=True)  # it is damaged: the next call fetches it anew
+    except Refusal as refusal:
+        if "not a readable archive" in str(refusal):
+            archive.unlink(missing_ok=True)  # it is damaged: the next call fetches it anew
         raise
     videos = sorted(path for path in folder.rglob("*.mp4") if path.is_file() and not path.name.startswith("."))
     if not videos:

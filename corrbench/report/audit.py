@@ -21,6 +21,7 @@ from corrbench.pretraining.recipe import Recipe, pretrain_code
 from corrbench.provenance import code_version
 from corrbench.report.masks import altered_masks
 from corrbench.report.records import content, read_intact, weights_meta
+from corrbench.report.server import NAME as SERVER
 from corrbench.report.training import data_fingerprint, head_of
 from corrbench.workflow import Notes
 
@@ -294,13 +295,17 @@ class Audit:
             paths["scores"] = folder / "scores" / "scores.json"
         paths |= {w.path: self.config.results / "weights" / w.path / "report.json" for w in entry.weights}
         found = {name: self.record(path) for name, path in paths.items()}
-        return {name: None if record is None else content(record) for name, record in found.items()}
+        digests = {name: None if record is None else content(record) for name, record in found.items()}
+        if entry.benchmark["scoring"] == "server":  # what somebody noted; nothing is no fault
+            digests["server"] = self.notes.sha256(folder / SERVER) or "none"
+        return digests
 
 
 def audit(config: Config, notes: Notes | None = None) -> dict[Path, str]:
     """Every file that a table would be made of and that does not belong to the config, data, weights and code of now: why, by path.
 
-    Masks for an evaluation server are left out: no row shows them, and the workflow may be writing them at the same time.
+    Masks for an evaluation server are left out: the workflow may be writing them at the same time, and server.yaml is
+    compared with the zip by those who read it.
     """
     found = Audit(config, notes, thorough=True).run()
     for entry in config.entries:

@@ -37,8 +37,10 @@ def page(config: Config, table: pd.DataFrame, papers: list[str], table_sha256: s
             parts.append(
                 "<p class='note'>Scored by the evaluation server only; upload each entry's <code>submission.zip</code>, and note what it returns with <code>scripts.server_scores</code>.</p>"
             )
-            if part["J&F"].notna().any():
-                parts.append(_table(shown_columns(part[part["J&F"].notna()])))
+            for protocol_hash, group in part[part["J&F"].notna()].groupby("protocol_hash", sort=False):
+                names = ", ".join(dict.fromkeys(group["protocol"]))
+                parts.append(f"<h3>protocol {html.escape(names)} <code>{protocol_hash}</code></h3>")
+                parts.append(_table(shown_columns(group)))
             continue
         parts.append(f"<img src='plots/{name}/leaderboard.png' alt='leaderboard of {name}'>")
         for protocol_hash, group in part.groupby("protocol_hash", sort=False):

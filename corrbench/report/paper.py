@@ -72,8 +72,9 @@ def _why_not(target: Target, targets: list[Target], found: Mapping[str, Any]) ->
     key = (target.benchmark, target.values["method"], target.values["weights"], target.protocol_hash)
     for other in targets:
         same = (other.benchmark, other.values["method"], other.values["weights"], other.protocol_hash) == key
-        if same and other.values["id"] in found:
-            return f"measured as: {other.values['label']}"
+        if same and (rows := found.get(other.values["id"])):
+            waits = all(str(row["verdict"]).startswith("waiting") for row in rows)
+            return str(rows[0]["verdict"]) if waits else f"measured as: {other.values['label']}"
     return "not run"
 
 

@@ -114,6 +114,9 @@ def explain(row: Mapping[str, Any]) -> Iterator[str]:
     yield f"{row['entry']} on {row['benchmark']}"
     if "scores" in row:
         yield "  " + ", ".join(f"{name} {100 * value:.2f}" for name, value in row["scores"].items())
+    elif "server" in row:
+        server = ", ".join(f"{name} {value:.2f}" for name, value in row["server"]["scores"].items())
+        yield f"  {server}: said by the evaluation server on {row['server']['date']}"
     else:
         yield "  not scored here: the masks are packed for the evaluation server"
     yield "\nWeights"

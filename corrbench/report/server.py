@@ -4,7 +4,8 @@
     submission: 5f3c...      # sha256 of the zip that was uploaded
     scores: {J&F: 82.0, J-seen: 80.6, J-unseen: 77.3, F-seen: 84.7, F-unseen: 85.5}
 
-The hash ties the numbers to the masks: a zip that changed since is not the one that was scored.
+The hash is that of the zip when the scores were noted: one that changes later is not the one that was scored. Note them soon
+after the upload; scores of a date before the zip was written are refused.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ def check_scores(scores: Mapping[str, Any], benchmark: Mapping[str, Any], where:
             raise Refusal(f"{where}: a score {name!r}", expected=nearest(name, columns), do="correct the name")
         if isinstance(value, bool) or not isinstance(value, int | float) or not -100 <= value <= 100:
             raise Refusal(f"{where}: {name}: {value!r}", expected="a number in percent", do="correct it")
+        if name.endswith("-recall") and 0 < value <= 1:
+            raise Refusal(
+                f"{where}: {name}: {value!r}", expected="percent", do="multiply what the server printed by 100"
+            )
     if "J&F" not in scores:
         raise Refusal(f"{where}: no J&F", expected="the overall score, and what it is the mean of", do="add it")
     if max(abs(value) for value in scores.values()) <= 1:
@@ -96,6 +101,13 @@ def write_server(folder: Path, benchmark: Mapping[str, Any], scores: Mapping[str
         day = datetime.date.fromisoformat(date) if date else datetime.date.today()
     except ValueError as error:
         raise Refusal(f"--date {date}: {error}", expected="a date as 2026-11-30", do="correct it") from error
+    made = datetime.date.fromtimestamp(zip_path.stat().st_mtime)
+    if made > day:
+        raise Refusal(
+            f"{zip_path}: written on {made}, after it was scored ({day})",
+            expected="the zip that was uploaded",
+            do="upload the zip of now and note its scores",
+        )
     value = {
         "date": day.isoformat(),
         "submission": file_hash(zip_path),

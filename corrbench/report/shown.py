@@ -6,10 +6,12 @@ from pathlib import Path
 
 from corrbench.config import Config
 from corrbench.errors import few
+from corrbench.files import digest
 from corrbench.provenance import code_version
 from corrbench.report.audit import Audit, mapping
 from corrbench.report.records import table_of_page
 from corrbench.report.targets import target_files
+from corrbench.waiting import note
 from corrbench.workflow import Notes
 
 ANOTHER = "shows another table"
@@ -44,6 +46,7 @@ def _table(look: Audit, made: dict[str, object]) -> list[str]:
         said.append(f"rows of other results: {few(other)}")
     table = {"code of the table changed": ("code", code_version("scripts/table.py")),
              "other published numbers": ("targets", targets_version(config, look.notes)),
+             "other rows wait": ("waiting", digest(note(config.waiting))),
              "table.csv is not what was written": ("csv", look.notes.sha256(results / "table.csv")),
              "table.md is not what was written": ("markdown", look.notes.sha256(results / "table.md"))}  # fmt: skip
     return said + [why for why, (key, now) in table.items() if now and mapping(made.get("made")).get(key) != now]

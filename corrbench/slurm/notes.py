@@ -83,13 +83,14 @@ class Notes:
             '{ mkdir -p "$cache" && [ -w "$cache" ]; } 2> /dev/null || '
             f"export XDG_CACHE_HOME={shlex.quote(str(self.workdir / '.snakemake/cache'))}\n"
             "began=$(date +%s)\n"
-            "scontrol ping > /dev/null 2>&1 && reachable=1\n"
+            # true while every controller is down by its own client's words; not where SLURM cannot be asked from here
+            'away() { case "$(scontrol ping 2> /dev/null)" in *" UP"*) return 1;; *" DOWN"*) return 0;; esac; return 1; }\n'
             "while :; do\n"
             f"( {command} )\n"
             "status=$?\n"
             # srun fails while the controller is away, which is not the job's fault: once more when it is back
-            '{ [ $status -eq 0 ] || [ -z "$reachable" ] || scontrol ping; } > /dev/null 2>&1 && break\n'
-            "until scontrol ping > /dev/null 2>&1; do sleep ${CORRBENCH_PING:-10}; done\n"
+            "[ $status -eq 0 ] || ! away && break\n"
+            "while away; do sleep ${CORRBENCH_PING:-10}; done\n"
             "done\n"
             f'echo "$status $began $(date +%s)" > {new} && mv {new} {final}\n'
             "exit $status\n"

@@ -116,16 +116,23 @@ def test_all_of_it_side_by_side_and_nothing_twice(rows, tmp_path):
 def test_what_fails_is_named_and_fetched_by_the_next_call(rows, tmp_path):
     Handler.troubles = {"part_1.tar.gz": "403", "part_3.tar.gz": "damaged"}
     done = fetch(rows, tmp_path / "root")
-    assert done.returncode == 1 and "4 of 6 archives" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 1 and "3 of 6 archives" in done.stdout, done.stdout + done.stderr
     assert "HTTP 403" in done.stderr
     assert (
         "part_3.tar.gz" in done.stderr
-        and "2 of 6 archives did not arrive" in done.stderr
+        and "3 of 6 archives did not arrive" in done.stderr
         and "Traceback" not in done.stderr
     )
     again = fetch(rows, tmp_path / "root")
     assert again.returncode == 0 and "6 of 6 archives, 16 videos" in again.stdout, again.stderr
-    assert len(list((tmp_path / "root/train").glob("*.mp4"))) == 15
+    videos = {p.name: p.read_bytes() for p in (tmp_path / "root/train").glob("*.mp4")}
+    assert len(videos) == 15 and videos["v11_000001_000011.mp4"] == b"corrected", (
+        "the corrected ones go over the others"
+    )
+    note = tmp_path / "root/.parts/part_1.tar.gz.json"
+    note.unlink()  # as if this part came anew
+    assert fetch(rows, tmp_path / "root").returncode == 0
+    assert (tmp_path / "root/train/v11_000001_000011.mp4").read_bytes() == b"corrected"
 
 
 def test_a_share_and_what_is_refused(rows, tmp_path):

@@ -42,6 +42,7 @@ def test_the_published_numbers_pass():
         ({"J-mean": 72.7}, "no J&F"),
         ({"J&F": 0.765, "J-mean": 0.727, "F-mean": 0.802}, "no number above 1"),
         ({"J&F": 76.5, "J-mean": 77.2, "F-mean": 80.2}, "the mean of J-mean, F-mean is 78.70"),
+        ({"J&F": 76.5, "J-mean": 72.7, "F-mean": 80.2, "J-recall": 0.81}, "J-recall: 0.81"),
     ],
 )
 def test_what_cannot_be_a_score_is_refused(scores, said):
@@ -81,6 +82,7 @@ def test_the_command(folder):
         ((folder, "--scores", "J&F"), "nan"),
         ((folder, "--scores", "J&F=x"), "NAME=PERCENT"),
         ((folder, "--scores", "J&F=76", "--date", "yesterday"), "--date yesterday"),
+        ((folder, "--scores", "J&F=76", "--date", "2020-01-01"), "after it was scored"),
         ((folder.parent, "--scores", "J&F=76"), "no row"),
     ):
         refused = command(*arguments)

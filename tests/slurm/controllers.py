@@ -23,10 +23,10 @@ FAST = ("--slurm-init-seconds-before-status-checks", "3", "--max-status-checks-p
 class Controller:
     """A snakemake in the background."""
 
-    def __init__(self, cluster, checkout, *more, python=None):
+    def __init__(self, cluster, checkout, *more, python=None, targets=("results/table.csv",)):
         self.cluster = cluster
         self.log = checkout / f"controller{len(list(checkout.glob('controller*')))}.log"
-        command = [python or warm.python(), "-m", "snakemake", "--profile", "slurm", "results/table.csv", *more]
+        command = [python or warm.python(), "-m", "snakemake", "--profile", "slurm", *targets, *more]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=checkout, env=cluster.environment, stdout=log, stderr=subprocess.STDOUT, text=True

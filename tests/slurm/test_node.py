@@ -9,7 +9,7 @@ pytestmark = needs_slurm
 
 
 def test_a_node_goes_down_and_a_group_job_is_canceled(cluster, checkout, expected, controller):
-    run = controller(*FAST, "results/report.html")
+    run = controller(*FAST, targets=["results/table.csv", "results/report.html"])
     job, _ = running(cluster, "rule_propagate_wildcards_tiny-val_(random-r18[^ ]*)")
     cluster.run("scontrol", "update", f"nodename={cluster.host}", "state=down", "reason=test")
     cluster.wait_for(lambda: job not in cluster.jobs("RUNNING"), "the end of the job", 60)

@@ -17,7 +17,7 @@ from corrbench.pretraining.recipe import pretrain_code
 from corrbench.report.shown import audit_shown
 from corrbench.report.targets import covered, target_files
 from corrbench.tracking.protocol import Probe
-from corrbench.waiting import told
+from corrbench.waiting import note, told
 from corrbench.workflow import Notes, gpu_count
 
 try:
@@ -255,7 +255,9 @@ def frames_version(wildcards):
         for part in row.get("parts", [])
         if part.get("list")
         for key in [part.get("data") or wildcards.dataset]
-        if not CONFIG.training.is_downloaded(key)  # fetched by a rule, whose settings count
+        if not CONFIG.training.is_downloaded(
+            key
+        )  # fetched by a rule, whose settings count
     }
     if row["kind"] == "tracks":
         lists["list"] = roots[wildcards.dataset] / row["files"]

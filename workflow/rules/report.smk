@@ -38,7 +38,9 @@ rule table:
         "../../envs/corrbench.yaml"
     params:
         config=whole_config,
-        entries=digest([[*e.key, e.hash] for e in CONFIG.entries]),
+        entries=digest(
+            [[[*e.key, e.hash] for e in CONFIG.entries], note(CONFIG.waiting)]
+        ),
         code=code_version("scripts/table.py"),
     shell:
         "python -m scripts.table --config {params.config:q} --csv {output.csv:q} --markdown {output.markdown:q}"
@@ -155,6 +157,7 @@ rule overlays:
 rule report:
     input:
         of_entries(SCORED, "overlay.png"),
+        of_entries(PACKED, "submission.zip"),
         expand(
             f"{RESULTS}/plots/{{benchmark}}/{{name}}.png",
             benchmark=BENCHMARKS,
