@@ -13,12 +13,14 @@ from corrbench.datasets.source import archives_for, how_to_get
 from corrbench.entries import Entry, WeightsId
 from corrbench.errors import Refusal, nearest
 from corrbench.files import json_option, read_json
+from corrbench.given import mask_files
 from corrbench.grid import Grid
 from corrbench.pretraining.recipe import Recipe, check_gpus, check_options
 from corrbench.provenance import code_version
 from corrbench.rows import AllRows, merge, validate
 from corrbench.training import Training
 from corrbench.waiting import Waiting, note, restore, split, told
+from corrbench.workflow import Notes
 
 
 def _expanded(values: dict[str, Any]) -> dict[str, Any]:
@@ -28,11 +30,15 @@ def _expanded(values: dict[str, Any]) -> dict[str, Any]:
     values["data"] = {key: expand(path) for key, path in values["data"].items()}
     for file in values["files"].values():
         file["path"] = expand(file["path"])
+    inline = [row for row in values["masks"] if isinstance(row, dict) and "path" in row]
+    for row in inline:
+        row["path"] = expand(row["path"])
     paths = [
         values["results"],
         *values["rows"],
         *values["data"].values(),
         *(f["path"] for f in values["files"].values()),
+        *(row["path"] for row in inline),
     ]
     for path in paths:
         if not path or any(ord(c) < 32 for c in path):
@@ -80,7 +86,7 @@ class Config:
         self.training = Training(self.rows, self.values["data"], self.results)
         self._sequences: dict[str, list[str]] = {}
         grid = Grid(self.rows, self.training, self.values["files"], self.values["tier"])
-        entries = grid.entries(self.values["runs"], where)
+        entries = grid.entries(self.values["runs"], self.values["masks"], where)
         self.waiting: list[Waiting] = []
         """Entries that cannot run before somebody gets what no program can fetch (`missing: skip`)."""
         if self.values["missing"] == "skip":
@@ -210,6 +216,13 @@ class Config:
                     self.archives(name)
                 elif not self.training.are_videos_generated(recipe.data) and not root.is_dir():
                     raise Refusal(f"data.{name}: no folder {root}", expected="its root", do="correct the path")
+        for entry in self.entries:
+            if entry.given is not None and not entry.given.fetched and not entry.given.path(self.results).exists():
+                raise Refusal(
+                    f"masks {entry.method['name']}: nothing at {entry.given.path(self.results)}",
+                    expected="a folder of masks, or a zip or tar archive of them",
+                    do=entry.given.row["instructions"].strip() or "correct `path:`",
+                )
         for benchmark in self.all_benchmarks():
             root = self.data_root(benchmark)
             made = self.is_generated(benchmark) or self.is_downloaded(benchmark)
@@ -282,6 +295,12 @@ class Config:
             recipe = self.rows.methods.get(weights.method, "weights")["recipe"]
             return self.training.run_folder(recipe, *weights.tier) / "checkpoint.pth"
         return None
+
+    def masks_version(self, entry: Entry, notes: Notes) -> str:
+        """Content version of masks that somebody gave; empty for those that a rule fetches."""
+        if entry.given is None or entry.given.fetched:
+            return ""
+        return notes.version(mask_files(entry.given.path(self.results)))
 
     def probe_folder(self, entry: Entry) -> Path | None:
         """Where the probe of an entry is trained; None if nothing is."""

@@ -23,7 +23,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def join_configs(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """One config of several, each with its name: all their runs and rows, and what else they say, in which they must agree."""
+    """One config of several, each with its name: all their runs, masks and rows, and what else they say, in which they must agree."""
     joined: dict[str, Any] = {}
     said: dict[str, str] = {}
 
@@ -32,12 +32,12 @@ def join_configs(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, An
             inner = into.setdefault(key, {})
             for name in value:
                 put(inner, name, value[name], f"{place}.{name}", where)
-        elif place in ("runs", "rows") and isinstance(value, list) and isinstance(into.get(key, []), list):
+        elif place in ("runs", "rows", "masks") and isinstance(value, list) and isinstance(into.get(key, []), list):
             into[key] = [*into.get(key, []), *(v for v in value if place == "runs" or v not in into.get(key, []))]
         elif key in into and into[key] != value:
             raise Refusal(
                 f"{where}: {place}: {value!r}, and {into[key]!r} in {said.get(place, 'another file')}",
-                expected="config files that agree in all but `runs` and `rows`, which are joined",
+                expected="config files that agree in all but `runs`, `masks` and `rows`, which are joined",
                 do="say it in one of them, or run them one after the other",
             )
         else:

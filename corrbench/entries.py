@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from corrbench.files import digest
+from corrbench.given import GivenMasks
 from corrbench.pretraining.recipe import PRETRAINED
 from corrbench.propagation.protocol import Protocol
 from corrbench.segmentation.protocol import MaskPropagation
@@ -53,8 +54,8 @@ class Entry:
 
     method: Mapping[str, Any]
     source: str
-    protocol: Protocol | Probe | MaskPropagation
-    """How it is measured: label propagation, mask propagation (STM), or a probe on a benchmark of boxes."""
+    protocol: Protocol | Probe | MaskPropagation | GivenMasks
+    """How it is measured: label propagation, mask propagation (STM), a probe on a benchmark of boxes, or masks made elsewhere."""
     benchmark: Mapping[str, Any]
     weights: tuple[WeightsId, ...]
     """The weights files: none for identity, two for a fusion."""
@@ -97,6 +98,20 @@ class Entry:
         return {"decode": self.protocol.settings()["decode"]}
 
     @property
+    def stage(self) -> str:
+        """The stage that runs the network, or takes in what was made elsewhere; the name of its program in scripts/."""
+        if self.given is not None:
+            return "import_masks"
+        return "track" if self.probe is not None else "segment" if self.segmenter is not None else "propagate"
+
+    @property
+    def stage_settings(self) -> dict[str, Any]:
+        """What that stage reads of the config."""
+        if self.probe is not None:
+            return self.probe.track_settings()
+        return self.propagate_settings() if self.stage == "propagate" else self.protocol.settings()
+
+    @property
     def summary(self) -> str:
         """The file that says how labels were propagated, or targets tracked."""
         return "propagation.json" if self.probe is None else "tracking.json"
@@ -105,6 +120,11 @@ class Entry:
     def probe(self) -> Probe | None:
         """The probe of an entry on a benchmark of boxes; None for label propagation."""
         return self.protocol if isinstance(self.protocol, Probe) else None
+
+    @property
+    def given(self) -> GivenMasks | None:
+        """Masks that were made elsewhere; None for other entries."""
+        return self.protocol if isinstance(self.protocol, GivenMasks) else None
 
     @property
     def segmenter(self) -> MaskPropagation | None:

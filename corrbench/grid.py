@@ -8,9 +8,10 @@ from typing import Any
 from corrbench.datasets.opening import is_tracking, is_youtube_vos
 from corrbench.entries import RANDOM, Entry, WeightsId
 from corrbench.errors import Refusal, nearest
+from corrbench.given import SOURCE, GivenMasks, check_given
 from corrbench.pretraining.recipe import PRETRAINED, TIERS, network_of
 from corrbench.propagation.protocol import Protocol
-from corrbench.rows import AllRows
+from corrbench.rows import AllRows, validate
 from corrbench.segmentation.protocol import MaskPropagation
 from corrbench.tracking.protocol import Probe, check_probe, own_probe
 from corrbench.training import Training
@@ -22,8 +23,13 @@ class Grid:
     def __init__(self, rows: AllRows, training: Training, files: Mapping[str, Any], tier: str = "paper") -> None:
         self.rows, self.training, self.files, self.tier = rows, training, files, tier
 
-    def entries(self, runs: Sequence[Mapping[str, Any]], where: str) -> list[Entry]:
-        """methods x weights x protocols x benchmarks of every run, in this order. Raises Refusal for what cannot be measured."""
+    def entries(
+        self, runs: Sequence[Mapping[str, Any]], masks: Sequence[str | Mapping[str, Any]], where: str
+    ) -> list[Entry]:
+        """methods x weights x protocols x benchmarks of every run, in this order, then the given masks.
+
+        Raises Refusal for what cannot be measured.
+        """
         found: dict[tuple[str, str], Entry] = {}
         for i, run in enumerate(runs):
             place = f"{where}: runs[{i}]"
@@ -39,7 +45,35 @@ class Grid:
                                     do="remove one of the runs",
                                 )
                             found[entry.key] = entry
+        for i, row in enumerate(masks):
+            entry = self._given(row, f"{where}: masks[{i}]")
+            if entry.key in found:
+                raise Refusal(
+                    f"{where}: masks[{i}]: two entries with the id {entry.id} on {entry.benchmark['name']}",
+                    expected="every name once",
+                    do="rename one, or remove it",
+                )
+            found[entry.key] = entry
+        if not found:
+            raise Refusal(
+                f"{where}: nothing to measure", expected="at least one run, or masks", do="add one to `runs:`"
+            )
         return list(found.values())
+
+    def _given(self, row: str | Mapping[str, Any], place: str) -> Entry:
+        """The entry of masks that were made elsewhere."""
+        values = self.rows.masks.get(row, place) if isinstance(row, str) else validate(dict(row), "masks", place)
+        check_given(values, place)
+        benchmark = self.rows.benchmarks.get(values["benchmark"], f"{place}.benchmark")
+        if is_tracking(benchmark):
+            raise Refusal(
+                f"{place}: masks on {benchmark['name']}, a benchmark of boxes",
+                expected="a benchmark of masks",
+                do="score boxes with python -m scripts.evaluate_boxes --boxes FOLDER",
+            )
+        encoder = {"arch": "none"}
+        method = {**{k: values[k] for k in ("name", "method", "backbone")}, "encoder": encoder}
+        return Entry(method, SOURCE, GivenMasks(values), benchmark, (), encoder)
 
     def _entry(self, method: str, source: str, protocol: str, benchmark: str, place: str) -> Entry:
         if source == "pretrained":
@@ -124,7 +158,11 @@ class Grid:
                 )
             return ()
         for name in self.files:
-            if name in ("released", "pretrained", "none", "own") or RANDOM.match(name) or PRETRAINED.match(name):
+            if (
+                name in ("released", "pretrained", "none", "own", SOURCE)
+                or RANDOM.match(name)
+                or PRETRAINED.match(name)
+            ):
                 raise Refusal(
                     f"files: a checkpoint named {name!r}",
                     expected="a name that means nothing else in `weights:`",

@@ -267,3 +267,4 @@ class AllRows:
         self.recipes = Rows(self.folders, "recipes", "recipe")
         self.probes = Rows(self.folders, "probes", "probe")
         self.segmentation = Rows(self.folders, "segmentation", "segmentation")
+        self.masks = Rows(self.folders, "masks", "masks")

@@ -100,6 +100,7 @@ def _parts(config: Config, entry: Entry) -> list[tuple[str, Any]]:
     starts = [WeightsId(recipe.start, "released") for recipe in recipes if recipe.start]
     return [
         ("benchmark", entry.benchmark["name"]),
+        *([("masks", entry.given)] if entry.given is not None else []),
         *(("weights", weights) for weights in dict.fromkeys([*entry.weights, *starts])),
         *(("training", name) for recipe in recipes for name in config.training.roots_of(recipe.data)),
     ]
@@ -115,6 +116,14 @@ def _needs(config: Config, kind: str, what: Any) -> Iterable[Need]:
                 f"the released file of {what.method}",
                 f"place it as {path}. {_where(released)}".strip(),
             )
+        return
+    if kind == "masks":
+        if not what.fetched and not what.path(config.results).exists():
+            path = what.path(config.results)
+            shared = "file" in what.row and "/" in what.row["file"]
+            place = f"place its folders, or zip files of them, below {path.parent}" if shared else f"place it as {path}"
+            name = path.parent.name if shared else path.name
+            yield Need(name, f"masks that others made, {name}", f"{what.row['instructions'].strip()}\nThen {place}")
         return
     if kind == "benchmark":
         row = config.rows.benchmarks.get(what, "benchmarks")

@@ -1,11 +1,14 @@
-"""Download the released file of a method, or an archive of a data set: resumed, checked, renamed when complete."""
+"""Download the released file of a method, an archive of a data set, or masks that somebody made: resumed, checked, renamed when complete."""
 
 import argparse
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from corrbench.datasets.source import how_to_get
 from corrbench.download import download
 from corrbench.errors import Refusal, run_program
+from corrbench.files import settings_of
 from corrbench.reading import user_path
 from corrbench.rows import AllRows
 
@@ -15,11 +18,16 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--method", help="row of config/methods/ with `released:`")
     what.add_argument("--dataset", help="row of config/datasets/; --out ends with the name of one of its archives")
+    what.add_argument("--masks", help="JSON: addresses, size and hash of an archive of masks")
     parser.add_argument("--rows", type=user_path, nargs="*", default=[], help="further folders with rows")
     parser.add_argument("--out", type=user_path, required=True, help="file to write")
     args = parser.parse_args()
 
-    if args.method:
+    source: Mapping[str, Any] | None
+    if args.masks:
+        row, source = {"name": args.out.name}, settings_of(args.masks)
+        do = "correct the row of the masks"
+    elif args.method:
         row = AllRows(args.rows).methods.get(args.method, "--method")
         source = row.get("released")
         do = "use random weights"

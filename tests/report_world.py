@@ -10,7 +10,6 @@ from corrbench.config import Config
 from corrbench.datasets.opening import data_files
 from corrbench.files import SEAL, file_hash, write_json, write_record
 from corrbench.provenance import code_version
-from corrbench.report.audit import settings_of, stage_of
 from corrbench.workflow import Notes
 
 ROWS = ROOT / "tests/data/rows"
@@ -52,8 +51,8 @@ def make(config):
         torch.save({"state_dict": {"w": torch.zeros(2)}, "extra": {}, "meta": report}, folder / "weights.pt")
     for entry in config.entries:
         folder = results / "tiny-disk" / entry.id
-        stage = stage_of(entry)
-        record = {"settings": settings_of(entry), "code": code_version(f"scripts/{stage}.py"), "inputs": "print of inputs",
+        stage = entry.stage
+        record = {"settings": entry.stage_settings, "code": code_version(f"scripts/{stage}.py"), "inputs": "print of inputs",
                   "weights_sha256": [f"numbers of {w.path}" for w in entry.weights]}  # fmt: skip
         write_record(folder / "propagation.json", {"entry": entry.id, "key": entry.hash, "record": record})
         (folder / "masks/one").mkdir(parents=True)

@@ -11,7 +11,7 @@ from corrbench.errors import Refusal
 from corrbench.files import canonical_json
 from corrbench.report.paper import paper_tables
 from corrbench.report.table import COLUMNS, to_markdown
-from corrbench.report.targets import coverage, read_targets
+from corrbench.report.targets import coverage, read_targets, target_of
 
 PAPERS = {"CRW": 1, "VFS": 4, "SFC": 7, "LIIR": 4, "MiVOS": 14}
 
@@ -29,6 +29,13 @@ def test_every_published_row_of_the_five_papers_is_asked_for_once():
     config = paper("config")
     everything = [*config.entries, *(w.entry for w in config.waiting)]
     assert len({e.key for e in everything}) == len(everything)
+
+
+def test_masks_that_authors_give_have_the_published_number_of_their_row():
+    config = paper("config")
+    given = [e for e in (*config.entries, *(w.entry for w in config.waiting)) if e.given is not None]
+    targets = {e.method["name"]: target_of(e, read_targets(config), subset=False) for e in given}
+    assert len(targets) == 18 and all(targets.values())
 
 
 def test_pretrained_rows_stand_beside_released_ones():
@@ -52,10 +59,15 @@ def test_what_waits_is_told_with_what_to_do_and_does_not_stop_the_rest():
         "got10k",
         "youtube-vos-val",
         "youtube-vos-2018-val",
+        "mivos-results",
     }
     assert not [e for e in config.entries if e.benchmark["name"].startswith("ytvos")]
     there = paper("config", data={"got10k": "/data/GOT-10k"})
-    assert {n.name for w in there.waiting for n in w.needs} == {"youtube-vos-val", "youtube-vos-2018-val"}
+    assert {n.name for w in there.waiting for n in w.needs} == {
+        "youtube-vos-val",
+        "youtube-vos-2018-val",
+        "mivos-results",
+    }
     with pytest.raises(Refusal, match=r"data.got10k: no folder /data/GOT-10k"):
         there.check_data()  # a root that is named is taken to be there
     with pytest.raises(Refusal, match=r"needs data\.got10k"):
@@ -98,10 +110,15 @@ def test_tables_say_why_a_row_has_no_number(monkeypatch):
     assert {f"{m} {side}" for m in ("J-Recall", "F-Decay", "fps") for side in ("published", "reproduced")} <= set(
         davis.columns
     )
-    assert set(papers["davis2017-test-dev"]["verdict"]) == {"packed for the evaluation server"}
+    assert set(papers["davis2017-test-dev"]["verdict"]) == {
+        "packed for the evaluation server",
+        "waiting for mivos-results",
+    }
     youtube = papers["ytvos2019-val"]
-    assert youtube.loc["MiVOS", "J-unseen published"] == 77.3 and "J-Mean published" not in youtube.columns
-    assert youtube.loc["MiVOS", "verdict"] == "waiting for youtube-vos-val"
+    assert set(youtube.loc["MiVOS", "J-unseen published"]) == {77.3} and "J-Mean published" not in youtube.columns
+    waits = youtube.set_index("entry")["verdict"]
+    assert waits["mivos-s012.released.mivos-ytvos"] == "waiting for youtube-vos-val"
+    assert waits["mivos-s012-yv19.masks.given"] == "waiting for youtube-vos-val and mivos-results"
     assert "| mivos-s012.released.mivos-ytvos | ytvos2019-val | YouTube-VOS 2019 val, all frames |" in to_markdown(
         table, config.waiting
     )

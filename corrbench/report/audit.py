@@ -195,17 +195,17 @@ class Audit:
     def _summary(self, entry: Entry) -> None:
         """How labels were propagated, masks predicted or targets tracked; of a benchmark in parts every part as well."""
         folder = self._folder(entry)
-        count = self.config.values["shards"].get(entry.benchmark["name"], 0) if entry.segmenter is None else 0
+        count = self.config.values["shards"].get(entry.benchmark["name"], 0) if entry.stage == "propagate" else 0
         parts = [folder / "parts" / f"{i}of{count}.json" for i in range(count)]
         for path in (folder / entry.summary, *parts):
             summary = self.record(path)
             if summary is None:
                 continue
             record = mapping(summary.get("record"))
-            stage = stage_of(entry)
+            stage = entry.stage
             checks = {
                 "entry": (summary.get("entry"), entry.id),
-                f"settings of {stage}": (record.get("settings"), settings_of(entry)),
+                f"settings of {stage}": (record.get("settings"), entry.stage_settings),
                 f"code of {stage}": (record.get("code"), code_version(f"scripts/{stage}.py")),
                 **_named("made with other weights", record.get("weights_sha256"), self.hashes(entry)),
                 **_named(
@@ -218,13 +218,15 @@ class Audit:
                 checks |= _named(
                     "made with another layer of the probe", record.get("head"), head_of(self.config, entry, self.notes)
                 )
+            if entry.given is not None and (version := self.config.masks_version(entry, self.notes)):
+                checks["masks that were given changed"] = (record.get("version"), version)
             self._note(path, checks)
 
     def _decoding(self, entry: Entry) -> tuple[Any, str]:
         """Settings and code of what wrote the masks."""
-        if entry.segmenter is not None:
-            return settings_of(entry), code_version("scripts/segment.py")
-        return entry.postprocess_settings(), code_version("scripts/postprocess.py")
+        if entry.stage == "propagate":
+            return entry.postprocess_settings(), code_version("scripts/postprocess.py")
+        return entry.stage_settings, code_version(f"scripts/{entry.stage}.py")
 
     def _mask_checks(self, entry: Entry, made: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         summary = self.record(self._folder(entry) / entry.summary)
@@ -312,18 +314,6 @@ def audit(config: Config, notes: Notes | None = None) -> dict[Path, str]:
         if entry.benchmark["scoring"] == "server":
             found.pop(config.results / entry.benchmark["name"] / entry.id / "masks" / "record.json", None)
     return found
-
-
-def stage_of(entry: Entry) -> str:
-    """The stage that runs the network: propagate, segment or track."""
-    return "track" if entry.probe is not None else "segment" if entry.segmenter is not None else "propagate"
-
-
-def settings_of(entry: Entry) -> dict[str, Any]:
-    """What that stage reads of the config."""
-    if entry.probe is not None:
-        return entry.probe.track_settings()
-    return entry.propagate_settings() if entry.segmenter is None else entry.segmenter.settings()
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from corrbench.config import Config
 from corrbench.entries import Entry
 from corrbench.errors import Refusal, nearest
 from corrbench.provenance import libraries
-from corrbench.report.audit import Audit, stage_of
+from corrbench.report.audit import Audit
 from corrbench.report.records import read_intact
 
 
@@ -45,7 +45,7 @@ def _row(config: Config, entry: Entry, result: Mapping[str, Any]) -> dict[str, A
             "annotations_fingerprint": data["annotations"]["fingerprint"],
         },
         "stages": {
-            stage_of(entry): {
+            entry.stage: {
                 "code": summary["record"]["code"],
                 "key": summary["key"],
                 "device": summary["device"],
@@ -60,7 +60,7 @@ def _row(config: Config, entry: Entry, result: Mapping[str, Any]) -> dict[str, A
         record["probe"] = read_intact(folder_of_probe / "recipe.json")
     if scores is not None:
         made = scores["record"]
-        if stage_of(entry) == "propagate":
+        if entry.stage == "propagate":
             record["stages"]["postprocess"] = {key: made["masks"][key] for key in ("code", "settings", "libraries")}
         record["stages"] |= {
             "evaluate": {"code": made["code"], "metric": scores["metric"], "libraries": made["libraries"]},
@@ -88,6 +88,8 @@ def _config_again(config: Config, entry: Entry) -> dict[str, Any]:
         again["subsets"] = {name: config.sequences(entry.benchmark)}
     if values["rows"]:
         again["rows"] = values["rows"]
+    if entry.given is not None:
+        return {**again, "masks": [dict(entry.given.row)], "runs": []}
     run = {"methods": [entry.method["name"]], "weights": [entry.source], "benchmarks": [name]}
     again["runs"] = [{**run, "protocols": [entry.protocol.name]}]
     return again
@@ -126,7 +128,7 @@ def explain(row: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"    {line}" for line in _yaml(said))
         yield from (f"    warning: {warning}" for warning in weights.get("warnings") or [])
     if not row["weights"]:
-        yield "  none: no network"
+        yield "  none: no network here"
     for what, made in [
         *(("Pretraining", m) for m in row["pretraining"]),
         *([("Probe", row["probe"])] if "probe" in row else []),
@@ -145,7 +147,7 @@ def explain(row: Mapping[str, Any]) -> Iterator[str]:
     yield "\nStages"
     for name, stage in row["stages"].items():
         versions = ", ".join(f"{k} {v}" for k, v in stage["libraries"].items())
-        place = f" on {stage['device']}" if "device" in stage else ""
+        place = f" on {stage['device']}" if stage.get("device") else ""
         yield f"  {name}: code {stage['code']}{place}; {versions}"
     yield "\nTo make it again, write this as again.yaml"
     yield from (f"  {line}" for line in _yaml(row["again"]))

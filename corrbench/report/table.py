@@ -64,7 +64,7 @@ def _row(config: Config, entry: Entry, result: dict[str, Any], targets: list[Tar
         "protocol": entry.protocol.name, "protocol_hash": entry.protocol.hash, "grid": "/".join(grids) or None,
         "fps": summary["fps"], "peak_gpu_mb": summary["peak_gpu_mb"], "peak_ram_mb": summary["peak_ram_mb"],
         "gpu_seconds": summary["gpu_seconds"], "weights_sha256": "+".join(h[:12] for h in summary["record"]["weights_sha256"]) or None,
-        "data_fingerprint": summary["record"]["inputs"][:12], "torch": summary["libraries"]["torch"], "device": summary["device"],
+        "data_fingerprint": summary["record"]["inputs"][:12], "torch": summary["libraries"].get("torch"), "device": summary["device"],
         "code_version": summary["record"]["code"],
     }  # fmt: skip
     server = result.get("server")

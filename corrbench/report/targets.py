@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from corrbench.config import Config
 from corrbench.entries import Entry
-from corrbench.errors import Refusal
+from corrbench.errors import Refusal, nearest
 from corrbench.propagation.protocol import Protocol
 from corrbench.rows import read_yaml, validate
 from corrbench.segmentation.protocol import MaskPropagation
@@ -68,6 +68,15 @@ def read_targets(config: Config) -> list[Target]:
         for row in table["rows"]:
             name = row["protocol"]
             found.append(Target(table["benchmark"], row, _hash(config, name, f"{path}: {row['id']}") if name else None))
+    for entry in config.entries:
+        published = None if entry.given is None else entry.given.published
+        known = [t.values["id"] for t in found if t.benchmark == entry.benchmark["name"]]
+        if published is not None and published not in known:
+            raise Refusal(
+                f"masks {entry.method['name']}: published: no row {published!r} on {entry.benchmark['name']}",
+                expected=nearest(published, known),
+                do="correct it, or leave `published:` out",
+            )
     return found
 
 
@@ -82,11 +91,16 @@ def _hash(config: Config, name: str, where: str) -> str:
 def coverage(config: Config) -> dict[str, dict[str, list[str]]]:
     """The published rows of every paper by what becomes of them: {paper: {"run": ids, "wait": ids, "not asked for": ids}}."""
     targets = read_targets(config)
-    run = {t.values["id"] for e in config.entries if (t := target_of(e, targets, subset=config.is_subset(e.benchmark)))}
+    run = {
+        t.values["id"]
+        for e in config.entries
+        if e.given is None and (t := target_of(e, targets, subset=config.is_subset(e.benchmark)))
+    }
     wait = {
         t.values["id"]
         for w in config.waiting
-        if (t := target_of(w.entry, targets, subset=w.entry.benchmark["name"] in config.values["subsets"]))
+        if w.entry.given is None
+        and (t := target_of(w.entry, targets, subset=w.entry.benchmark["name"] in config.values["subsets"]))
     }
     found: dict[str, dict[str, list[str]]] = {}
     for target in targets:
@@ -124,10 +138,13 @@ def target_of(entry: Entry, targets: Iterable[Target], *, subset: bool) -> Targe
     """
     if subset:
         return None
+    if entry.given is not None:
+        named = (entry.benchmark["name"], entry.given.published)
+        return next((t for t in targets if (t.benchmark, t.values["id"]) == named), None)
     # a faithful run of a recipe is measured against what its authors' weights reached; smoke and short against nothing
     faithful = entry.source.split("-")[0] == "paper"
     kind = "released" if faithful else entry.source if entry.source in ("released", "none") else None
     wanted = (entry.benchmark["name"], entry.method["name"], kind, entry.protocol.hash)
     same = [t for t in targets if (t.benchmark, t.values["method"], t.values["weights"], t.protocol_hash) == wanted]
-    named = [t for t in same if t.values["protocol"] == entry.protocol.name]
-    return next(iter(named or same), None)
+    preferred = [t for t in same if t.values["protocol"] == entry.protocol.name]
+    return next(iter(preferred or same), None)

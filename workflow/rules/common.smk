@@ -76,7 +76,8 @@ DOWNLOADED = {
     b["name"]: b["data"] for b in CONFIG.all_benchmarks() if CONFIG.is_downloaded(b)
 }
 SCORED = [e for e in CONFIG.entries if e.benchmark["scoring"] != "server"]
-SEGMENTED = [e for e in CONFIG.entries if e.segmenter is not None]
+SEGMENTED = [e for e in CONFIG.entries if e.stage == "segment"]
+GIVEN = [e for e in CONFIG.entries if e.stage == "import_masks"]
 PACKED = [e for e in CONFIG.entries if e.benchmark["scoring"] == "server"]
 # `auto`: on a cluster every job gets a GPU; on one machine, if it has one
 ON_CLUSTER = "CORRBENCH_CLUSTER" in os.environ
@@ -136,17 +137,34 @@ def propagate_settings(wildcards):
 
 
 # one entry id belongs to one kind of protocol, so an id decides the rule
-NOT_SEGMENTED = f"(?!(?:{one_of(e.id for e in SEGMENTED)})/)[^/]+"
+PROPAGATED = f"(?!(?:{one_of(e.id for e in SEGMENTED + GIVEN)})/)[^/]+"
 
 
-def segment_settings(wildcards):
+def stage_settings(wildcards):
     entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
-    return canonical_json(entry.segmenter.settings())
+    return canonical_json(entry.stage_settings)
 
 
-def track_settings(wildcards):
+def given_masks(wildcards):
+    """The folder or archive of masks that somebody else made."""
     entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
-    return canonical_json(entry.probe.track_settings())
+    return str(entry.given.path(CONFIG.results))
+
+
+def masks_address(wildcards):
+    """Where an archive of masks is fetched; another row may name the same file."""
+    rows = [e.given.row for e in GIVEN if e.given.row.get("file") == wildcards.file]
+    row = next(r for r in rows if r["addresses"])
+    return canonical_json(
+        {k: row[k] for k in ("addresses", "size", "hash") if k in row}
+    )
+
+
+def given_version(wildcards):
+    # masks that a rule fetches count by time, as any file that a rule makes
+    return CONFIG.masks_version(
+        CONFIG.entry(wildcards.benchmark, wildcards.entry), notes()
+    )
 
 
 def postprocess_settings(wildcards):

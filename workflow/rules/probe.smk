@@ -56,7 +56,7 @@ rule track:
         mem_mb=lambda w, attempt: 12000 * min(attempt, 3),
         runtime=lambda w, attempt: 240 * min(attempt, 3),
     params:
-        settings=track_settings,
+        settings=stage_settings,
         root=data_root,
         weights=lambda w, input: ["--weights", *input.weights] if input.weights else [],
         head=lambda w, input: ["--head", input.head] if input.head else [],

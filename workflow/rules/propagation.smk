@@ -18,7 +18,7 @@ rule propagate:
         f"{RESULTS}/logs/propagate/{{benchmark}}/{{entry}}.log",
     wildcard_constraints:
         benchmark=one_of(b for b in MASKS if b not in SHARDS),
-        entry=NOT_SEGMENTED,
+        entry=PROPAGATED,
     conda:
         "../../envs/corrbench.yaml"
     threads: 4
@@ -73,7 +73,7 @@ rule gather:
         f"{RESULTS}/logs/gather/{{benchmark}}/{{entry}}.log",
     wildcard_constraints:
         benchmark=one_of(SHARDS),
-        entry=NOT_SEGMENTED,
+        entry=PROPAGATED,
     conda:
         "../../envs/corrbench.yaml"
     params:
@@ -94,7 +94,7 @@ rule postprocess:
     log:
         f"{RESULTS}/logs/postprocess/{{benchmark}}/{{entry}}.log",
     wildcard_constraints:
-        entry=NOT_SEGMENTED,
+        entry=PROPAGATED,
     group:
         "scores"
     conda:
@@ -136,7 +136,7 @@ rule segment:
         mem_mb=lambda w, attempt: 12000 * min(attempt, 3),
         runtime=lambda w, attempt: 480 * min(attempt, 3),
     params:
-        settings=segment_settings,
+        settings=stage_settings,
         root=data_root,
         work=lambda w: f"{RESULTS}/{w.benchmark}/{w.entry}/segments",
         masks=lambda w, output: str(Path(output.masks).parent),
@@ -147,6 +147,39 @@ rule segment:
         " python -m scripts.segment --entry {wildcards.entry} --settings {params.settings:q}"
         " --weights {input.weights:q} --data {input.data:q} --root {params.root:q} --work {params.work:q}"
         " --masks {params.masks:q} --out {output.summary:q} --device {params.device} --threads {threads} > {log:q} 2>&1"
+
+
+rule import_masks:
+    input:
+        given=lambda w: (
+            given_masks(w) if CONFIG.entry(w.benchmark, w.entry).given.fetched else []
+        ),
+        data=f"{RESULTS}/{{benchmark}}/data/inputs.json",
+    output:
+        summary=f"{RESULTS}/{{benchmark}}/{{entry}}/propagation.json",
+        masks=f"{RESULTS}/{{benchmark}}/{{entry}}/masks/record.json",
+    log:
+        f"{RESULTS}/logs/import_masks/{{benchmark}}/{{entry}}.log",
+    wildcard_constraints:
+        benchmark=one_of(MASKS),
+        entry=one_of({e.id for e in GIVEN}),
+    group:
+        "scores"
+    conda:
+        "../../envs/corrbench.yaml"
+    resources:
+        mem_mb=lambda w, attempt: 2000 * min(attempt, 3),
+        runtime=lambda w, attempt: 60 * min(attempt, 3),
+    params:
+        settings=stage_settings,
+        version=lambda w: [f"--version={v}"] if (v := given_version(w)) else [],
+        given=lambda w, input: given_masks(w),
+        root=data_root,
+        masks=lambda w, output: str(Path(output.masks).parent),
+        code=code_version("scripts/import_masks.py"),
+    shell:
+        "python -m scripts.import_masks --entry {wildcards.entry} --given {params.given:q} --settings {params.settings:q}"
+        " {params.version} --data {input.data:q} --root {params.root:q} --masks {params.masks:q} --out {output.summary:q} > {log:q} 2>&1"
 
 
 rule submission:

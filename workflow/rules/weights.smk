@@ -4,6 +4,7 @@
 localrules:
     download,
     random_weights,
+    download_masks,
 
 
 rule download:
@@ -12,7 +13,7 @@ rule download:
     log:
         f"{RESULTS}/logs/download/{{method}}/{{file}}.log",
     wildcard_constraints:
-        method="(?!datasets$)[^/]+",
+        method="(?!(?:datasets|masks)/)[^/]+",
         file="[^/]+",
     conda:
         "../../envs/corrbench.yaml"
@@ -24,6 +25,21 @@ rule download:
     shell:
         "python -m scripts.download --method {wildcards.method} --rows {params.rows:q} --out {output:q}"
         " > {log:q} 2>&1"
+
+
+rule download_masks:
+    output:
+        f"{RESULTS}/downloads/masks/{{file}}",
+    log:
+        f"{RESULTS}/logs/download/masks/{{file}}.log",
+    wildcard_constraints:
+        file="[^/]+",
+    conda:
+        "../../envs/corrbench.yaml"
+    params:
+        settings=masks_address,
+    shell:
+        "python -m scripts.download --masks {params.settings:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule convert:
