@@ -82,6 +82,8 @@ class Config:
                 )
         for name in self.values["shards"]:
             self.rows.benchmarks.get(name, f"{where}: shards")
+        for name in self.values["pretraining"]["recipes"]:
+            self.rows.recipes.get(name, f"{where}: pretraining.recipes")
         self.results = Path(self.values["results"])
         self.training = Training(self.rows, self.values["data"], self.results)
         self._sequences: dict[str, list[str]] = {}
@@ -210,7 +212,7 @@ class Config:
         for recipe in self.all_recipes():
             check_options(recipe)
             if recipe.method != "probe":  # one GPU, as its source
-                check_gpus(recipe, self.values["pretraining"]["gpus"])
+                check_gpus(recipe, self.pretraining(recipe.name)["gpus"])
             for name, root in self.training.video_roots(recipe.data).items():
                 if self.training.is_downloaded(name):
                     self.archives(name)
@@ -301,6 +303,11 @@ class Config:
         if entry.given is None or entry.given.fetched:
             return ""
         return notes.version(mask_files(entry.given.path(self.results)))
+
+    def pretraining(self, recipe: str) -> dict[str, int]:
+        """GPUs and loading processes of a recipe's job: {"gpus": ..., "workers": ...}."""
+        said = self.values["pretraining"]
+        return {key: said["recipes"].get(recipe, {}).get(key, said[key]) for key in ("gpus", "workers")}
 
     def probe_folder(self, entry: Entry) -> Path | None:
         """Where the probe of an entry is trained; None if nothing is."""

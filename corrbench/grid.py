@@ -176,11 +176,15 @@ class Grid:
                 do="correct the name, or add it to `files:`",
             )
         if source in self.files and len(members) > 1:
-            raise Refusal(
-                f"{place}: one file for the fusion {row['name']}",
-                expected="released or random weights",
-                do="score the members one by one",
-            )
+            own = self.files[source].get("member")
+            if own not in members:
+                raise Refusal(
+                    f"{place}: the file {source} for the fusion {row['name']}, "
+                    + ("which says for no member" if own is None else f"as its member {own}"),
+                    expected=f"`member:` of files.{source} to be {' or '.join(members)}; the other member is the released one",
+                    do="add or correct `member:`",
+                )
+            return tuple(WeightsId(member, source if member == own else "released") for member in members)
         if PRETRAINED.match(source):
             rows = {member: self.rows.methods.get(member, place) for member in members}
             trained = [member for member, r in rows.items() if "recipe" in r]

@@ -64,8 +64,8 @@ def main() -> None:
 def _videos(videos: Mapping[str, Any], root: Path, out: Path, workers: int, most: float) -> None:
     extract = videos["kind"] == "videos" and videos["extract"]
     index, skipped = build_index(
-        root, videos["files"], videos["kind"], out=out if extract else None, short_side=videos["short_side"],
-        fps=videos["fps"], workers=workers,
+        root, videos.get("files", ""), videos["kind"], out=out if extract else None, short_side=videos["short_side"],
+        fps=videos["fps"], workers=workers, listed=root / videos["list"] if "list" in videos else None,
     )  # fmt: skip
     write_skipped(skipped, out / "skipped.csv")
     check_skipped(index, skipped, most=most)

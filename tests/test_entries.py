@@ -89,7 +89,7 @@ def test_hash_follows_what_decides_the_numbers():
         (run(weights=["none"]), "'none'"),
         (run(methods=["random-r18"], weights=["released"]), "random-r18 has no released weights"),
         (run(methods=["identity"]), "'released' for identity\n.*none"),
-        (run(methods=["sfc"], weights=["mine"]), "one file for the fusion sfc"),
+        (run(methods=["sfc"], weights=["mine"]), "the file mine for the fusion sfc, which says for no member"),
         (run(protocols=["identity"]), "method crw-r18 with protocol identity"),
         (run(protocols=["own", "crw"]), "two entries with the id crw-r18.released.crw"),
         ({"files": {"released": {"path": "x"}}}, "a checkpoint named 'released'"),
@@ -349,3 +349,23 @@ def test_a_network_is_read_with_the_padding_that_it_was_trained_with(tmp_path):
     ):
         config(rows=[str(tmp_path)], files={}, **run(methods=["as-before"], weights=["paper"]))
     assert config(rows=[str(tmp_path)], files={}, **run(methods=["padded"], weights=["paper"])).entries
+
+
+def test_a_recipe_may_have_gpus_and_workers_of_its_own(tmp_path):
+    said = {"gpus": 8, "workers": 4, "recipes": {"crw": {"gpus": 2}}}
+    chosen = config(data={"davis2017": str(tmp_path), "kinetics400": str(tmp_path)}, pretraining=said, files={},
+                    **run(methods=["crw-r18", "vfs-r18"], weights=["paper"]))  # fmt: skip
+    chosen.check_data()
+    assert chosen.pretraining("crw") == {"gpus": 2, "workers": 4} and chosen.pretraining("vfs-r18")["gpus"] == 8
+    with pytest.raises(Refusal, match=r"pretraining.recipes: no row 'crv'(.|\n)*crw"):
+        config(pretraining={"recipes": {"crv": {"gpus": 2}}})
+
+
+def test_a_fusion_takes_a_file_for_the_member_that_it_names():
+    file = {"mine": {"path": "/x.pth", "member": "moco-v1-r50"}}
+    (entry,) = config(files=file, **run(methods=["sfc"], weights=["mine"])).entries
+    assert [w.path for w in entry.weights] == ["fc-r18/released", "moco-v1-r50/mine"]
+    with pytest.raises(Refusal, match=r"says for no member(.|\n)*fc-r18 or moco-v1-r50"):
+        config(**run(methods=["sfc"], weights=["mine"]))
+    with pytest.raises(Refusal, match="as its member crw-r18"):
+        config(files={"mine": {"path": "/x.pth", "member": "crw-r18"}}, **run(methods=["sfc"], weights=["mine"]))

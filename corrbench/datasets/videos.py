@@ -20,7 +20,7 @@ from corrbench.images import check_ending, decode_image
 from corrbench.outputs import MANIFEST
 from corrbench.parallel import threads
 from corrbench.progress import Progress
-from corrbench.reading import is_litter, list_files, missing_numbers, read_bytes, regular, what_lies_in
+from corrbench.reading import is_litter, list_files, missing_numbers, read_bytes, read_text, regular, what_lies_in
 
 __all__ = ["Index", "Reader", "Video", "build_index", "check_skipped", "write_skipped", "write_ytvos_csv"]
 
@@ -125,16 +125,20 @@ def build_index(
     short_side: int = 256,
     fps: float = 0,
     workers: int = 1,
+    listed: Path | None = None,
 ) -> tuple[Index, list[tuple[str, str]]]:
     """Index the videos or frame folders that fit the glob `pattern` below `root` (of several globs the first that anything
-    fits); with `out`, extract video files first.
+    fits); with `out`, extract video files first. `listed`: a file that names them instead, see `read_list`.
 
     Frame folders that an earlier, interrupted call finished are kept. Returns the index and (name, reason) of what was
     skipped. Raises Refusal when nothing fits, and before anything is written when a folder to be replaced holds files of
     others.
     """
-    paths = [p for p in find(root, pattern) if p.is_dir() == (kind == "frames")] if root.is_dir() else []
-    paths = [p for p in paths if not (is_litter(p.name) if kind == "frames" else p.name == MANIFEST)]
+    if listed is not None:
+        paths = read_list(listed, root, kind)
+    else:
+        paths = [p for p in find(root, pattern) if p.is_dir() == (kind == "frames")] if root.is_dir() else []
+        paths = [p for p in paths if not (is_litter(p.name) if kind == "frames" else p.name == MANIFEST)]
     if not paths:
         if not root.is_dir():
             raise Refusal(f"{root}: no such folder", expected="the root of the videos", do="correct the data root")
@@ -165,6 +169,42 @@ def build_index(
 
     found, skipped = _each(paths, one, root, workers, out)
     return Index(tuple(sorted(found, key=lambda v: v.video))), skipped
+
+
+def read_list(path: Path, root: Path, kind: Kind) -> list[Path]:
+    """The videos or frame folders that a text file names, one in each line, as absolute paths or below `root`.
+
+    What follows the name in its line (CRW's and TimeCycle's lists have the number of frames there) is not read: frames are
+    counted. Raises Refusal for a list without names, for a name that is not there or not below `root`, and for one that
+    stands there twice.
+    """
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    found: list[Path] = []
+    for name in names:
+        whole = root / name  # an absolute name stays as it is
+        # a name may have spaces; a number at its end is then no part of it
+        choices = [whole, root / name.rsplit(maxsplit=1)[0]]
+        there = next((p for p in choices if p.is_dir() == (kind == "frames") and p.exists()), None)
+        what = "a folder of frames" if kind == "frames" else "a video file"
+        if there is None:
+            raise Refusal(
+                f"{path}: {name}: nothing at {whole}",
+                expected=f"{what} below {root}",
+                do="correct the list or the root",
+            )
+        if not there.resolve().is_relative_to(root.resolve()):
+            raise Refusal(
+                f"{path}: {name}: not below {root}", expected=f"{what} below the root", do="name another root"
+            )
+        found.append(root / there.resolve().relative_to(root.resolve()) if there.is_absolute() else there)
+    twice = [str(p) for i, p in enumerate(found) if p in set(found[:i])] if len(set(found)) < len(found) else []
+    if twice or not found:
+        raise Refusal(
+            f"{path}: " + (f"{few(twice)} more than once" if twice else "no names"),
+            expected="one name in each line, every one once",
+            do="correct the list",
+        )
+    return found
 
 
 def _name(path: Path, root: Path) -> str:

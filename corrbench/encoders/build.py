@@ -22,7 +22,9 @@ def build(encoder: Mapping[str, Any]) -> ResNet | ResNetHR | STM:
     if encoder["arch"] == "resnet18_hr":
         return ResNetHR(position_map=encoder["position_map"])
     strides = tuple(encoder["strides"])
-    return ResNet(encoder["arch"], layer=encoder["layer"], strides=strides, padding=encoder["padding"])
+    return ResNet(
+        encoder["arch"], layer=encoder["layer"], strides=strides, padding=encoder["padding"], block=encoder.get("block")
+    )
 
 
 def random_tensors(encoder: Mapping[str, Any], seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

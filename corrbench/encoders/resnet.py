@@ -6,6 +6,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from corrbench.errors import Refusal
+
 BASE_STRIDES = (1, 2, 2, 2)
 """Strides of layer1..layer4 in torchvision's networks; the stem and the max-pool give 4 before them."""
 
@@ -25,7 +27,9 @@ class ResNet(nn.Module):
         layer: str = "layer3",
         strides: tuple[int, int, int, int] = (1, 2, 1, 1),
         padding: str = "zeros",
+        block: int | None = None,
     ) -> None:
+        """`block`: features are the output of this block of the layer, counted from 0; None: of its last one."""
         super().__init__()
         net = getattr(torchvision.models, arch)(weights=None)
         depth = int(layer.removeprefix("layer"))
@@ -36,6 +40,14 @@ class ResNet(nn.Module):
         for i in range(1, depth + 1):
             stage = getattr(net, f"layer{i}")
             set_stride(stage, BASE_STRIDES[i - 1], strides[i - 1])
+            if i == depth and block is not None:
+                if block >= len(stage):
+                    raise Refusal(
+                        f"block {block} of {layer} of a {arch}",
+                        expected=f"a number from 0 to {len(stage) - 1}",
+                        do="correct `block:` of the encoder",
+                    )
+                stage = stage[: block + 1]
             self.layers.add_module(f"layer{i}", stage)
         set_padding(self, padding)
         self.stride = 4
@@ -46,13 +58,14 @@ class ResNet(nn.Module):
         return self.layers(self.maxpool(self.stem(images)))
 
     def load_weights(self, state_dict: dict[str, Tensor], extra: dict[str, Tensor]) -> None:
-        """Load canonical (torchvision-named) weights strictly; tensors of unused deeper layers are left out."""
+        """Load canonical (torchvision-named) weights strictly; tensors of unused deeper layers and blocks are left out."""
         own = {}
+        used = {name: len(stage) for name, stage in self.layers.named_children()}  # type: ignore[arg-type]
         for key, value in state_dict.items():
-            stage = key.split(".", 1)[0]
+            stage, rest = key.split(".", 1)
             if stage in ("conv1", "bn1"):
                 own[f"stem.{key}"] = value
-            elif hasattr(self.layers, stage):
+            elif int(rest.split(".", 1)[0]) < used.get(stage, 0):
                 own[f"layers.{key}"] = value
         self.load_state_dict(own, strict=True)
 

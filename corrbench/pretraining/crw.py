@@ -233,8 +233,14 @@ class Model(Method):
         return {"loss": torch.stack(cycles).mean(), **parts}
 
     def load_init(self, raw: Mapping[str, Any]) -> None:
-        """Start from the weights of a whole ResNet-18, of ImageNet or a released file; the head starts anew if it is not among them."""
-        arch = raw["meta"]["arch"] if "meta" in raw else "no weights file"
+        """Start from another recipe's checkpoint, or from the weights of a whole ResNet-18, of ImageNet or a released file.
+
+        The head starts anew if it is not among them.
+        """
+        if "meta" not in raw:  # of another recipe of CRW
+            self.load_state_dict(raw["model"], strict=True)
+            return
+        arch = raw["meta"]["arch"]
         if arch != "resnet18":
             raise Refusal(f"weights of a {arch}", expected="weights of a resnet18", do="correct `start:` of the recipe")
         self.encoder.model.load_state_dict(raw["state_dict"], strict=True)  # type: ignore[union-attr]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from corrbench.datasets.videos import Index, Reader
+from corrbench.encoders.resnet import BASE_STRIDES
+from corrbench.errors import Refusal
 from corrbench.pretraining import augment
 from corrbench.pretraining.method import Method
 from corrbench.pretraining.networks import Trunk
@@ -27,14 +30,39 @@ from corrbench.pretraining.networks import Trunk
 class Options:
     """Figures of the method; the defaults are the paper's."""
 
+    arch: str = "resnet18"
+    """resnet18 or resnet50."""
     image: int = 256
     frames_per_video: int = 80
+    crop: tuple[float, float] = (0.0, 1.0)
+    """Smallest and largest share of the frame's area that a crop has."""
+    dense: tuple[str, ...] = ("layer3", "layer4")
+    """Stages whose strides are removed."""
     momentum: float = 0.99
     """Of the target network at the first step; rises to 1 along a cosine."""
     radius: float = 0.5
     """Two cells are a positive pair when their centers are closer than this share of the larger cell's diagonal."""
     hidden: int = 2048
+    """Width of the projector's hidden layer."""
+    predictor_hidden: int | None = None
+    """Width of the predictor's hidden layer; None: that of the projector."""
     channels: int = 256
+
+    def __post_init__(self) -> None:
+        low, high = self.crop
+        if not 0 <= low <= high <= 1:
+            raise Refusal(
+                f"crop: {list(self.crop)}", expected="two shares of the area, from 0 to 1", do="correct the option"
+            )
+        if unknown := set(self.dense) - {"layer2", "layer3", "layer4"}:
+            raise Refusal(
+                f"dense: {', '.join(sorted(unknown))}", expected="layer2, layer3 or layer4", do="correct the option"
+            )
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of layer1 .. layer4."""
+        return tuple(1 if f"layer{i + 1}" in self.dense else stride for i, stride in enumerate(BASE_STRIDES))
 
 
 def positives(u: Tensor, v: Tensor, cells: int, radius: float) -> Tensor:
@@ -90,9 +118,9 @@ class Model(Method):
     def __init__(self, options: Options) -> None:
         super().__init__()
         self.options = options
-        self.online_encoder = Trunk("resnet18", strides=(1, 2, 1, 1), zero_last=True)
+        self.online_encoder = Trunk(options.arch, strides=options.strides, zero_last=True)
         self.online_projector = Mlp(self.online_encoder.channels, options.hidden, options.channels)
-        self.predictor = Mlp(options.channels, options.hidden, options.channels)
+        self.predictor = Mlp(options.channels, options.predictor_hidden or options.hidden, options.channels)
         self.target_encoder = copy.deepcopy(self.online_encoder).requires_grad_(False)
         self.target_projector = copy.deepcopy(self.online_projector).requires_grad_(False)
 
@@ -116,6 +144,27 @@ class Model(Method):
             loss = pixel_loss(queries[0], keys[1], positive)
             loss = loss + pixel_loss(queries[1], keys[0], positive.transpose(1, 2))
         return {"loss": loss, "positives": positive.sum((1, 2)).mean()}
+
+    def load_init(self, raw: Mapping[str, Any]) -> None:
+        """Start from another recipe's checkpoint, or from the weights of a whole network; the target starts as a copy.
+
+        The heads start anew where there are none.
+        """
+        if "meta" in raw:
+            if raw["meta"]["arch"] != self.options.arch:
+                raise Refusal(
+                    f"weights of a {raw['meta']['arch']}",
+                    expected=f"weights of a {self.options.arch}",
+                    do="correct `start:` of the recipe",
+                )
+            self.online_encoder.load_state_dict(raw["state_dict"], strict=True)
+        else:
+            state = {k: v for k, v in raw["model"].items() if not k.startswith("target_")}
+            for name in ("online_encoder", "online_projector", "predictor"):
+                part = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
+                getattr(self, name).load_state_dict(part, strict=True)
+        self.target_encoder.load_state_dict(self.online_encoder.state_dict())
+        self.target_projector.load_state_dict(self.online_projector.state_dict())
 
     def checkpoint(self) -> dict[str, Any]:
         """As the reference's ``pretrained_fc.pth``."""
@@ -146,7 +195,9 @@ class Source:
         across, down = max(image.width - 1, 1), max(image.height - 1, 1)
         views, boxes = [], []
         for _ in range(2):
-            x, y, w, h = augment.random_box(rng, image.width, image.height, (0.0, 1.0), (3 / 4, 4 / 3), smallest=2)
+            x, y, w, h = augment.random_box(
+                rng, image.width, image.height, self.options.crop, (3 / 4, 4 / 3), smallest=2
+            )
             views.append(augment.as_tensor(augment.crop_pil(image, (x, y, w, h), self.options.image)))
             boxes.append([x / across, y / down, (x + w - 1) / across, (y + h - 1) / down])
         return {"views": torch.stack(views), "boxes": torch.tensor(boxes)}

@@ -143,7 +143,7 @@ def check_gpus(recipe: Recipe, gpus: int) -> None:
 
 def network_of(recipe: Recipe) -> str:
     """The network that a recipe trains, as `arch` of a method's encoder."""
-    fixed = {"crw": "resnet18", "fc": "resnet18", "mast": "resnet18_hr", "liir": "resnet18_hr", "stm": "stm"}
+    fixed = {"crw": "resnet18", "mast": "resnet18_hr", "liir": "resnet18_hr", "stm": "stm"}
     return fixed.get(recipe.method, recipe.options.get("arch", "resnet18"))
 
 

@@ -19,6 +19,8 @@ DINO_STD = (0.228, 0.224, 0.225)
 """DINO's eval_video_segmentation.py has 0.228 in the first place."""
 LAB_MEAN, LAB_STD = (50.0, 0.0, 0.0), (50.0, 127.0, 127.0)
 """MAST functional/feeder/dataset/DavisLoaderLab.py, for Lab made from float BGR (L 0..100, a and b about -127..127)."""
+LUMINANCE = (128.0, 128.0, 128.0)
+"""Mean and scale of the 8-bit L channel, three times, for UVC's network in CRW's harness (CRW code/data/vos.py)."""
 
 
 def network_size(height: int, width: int, rule: Image) -> Sizes:
@@ -41,7 +43,7 @@ def network_size(height: int, width: int, rule: Image) -> Sizes:
 def prepare(image: NDArray[np.uint8], sizes: Sizes, rule: Image, colour: str) -> Tensor:
     """One image ``[H, W, 3]`` uint8 BGR to the encoder's input ``[3, H', W']`` float32.
 
-    `colour` is `rgb` or `lab`. Resizing happens on uint8 (VFS, DINO); padding after normalization (LIIR).
+    `colour` is `rgb`, `lab` or `luminance`. Resizing happens on uint8 (VFS, DINO); padding after normalization (LIIR).
     """
     if not sizes.padded and sizes.network != sizes.image:
         image = cv2.resize(image, sizes.network[::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8)
@@ -49,6 +51,10 @@ def prepare(image: NDArray[np.uint8], sizes: Sizes, rule: Image, colour: str) ->
     if colour == "lab":
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2LAB)
         mean, std = LAB_MEAN, LAB_STD
+    elif colour == "luminance":
+        bgr = (pixels * np.float32(255)).astype(np.uint8)  # as CRW's loader: the product may fall below a whole number
+        pixels = cv2.cvtColor(bgr, cv2.COLOR_BGR2LAB)[:, :, :1].repeat(3, axis=2).astype(np.float32)
+        mean, std = LUMINANCE, LUMINANCE
     else:
         pixels = pixels[:, :, ::-1]
         mean, std = RGB_MEAN, DINO_STD if rule.normalization == "dino" else RGB_STD

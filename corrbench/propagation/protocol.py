@@ -58,6 +58,13 @@ class Context:
     """What the recent list holds where it reaches frame 0 and below. padded: one copy of frame 0 per missing frame
     (CRW, SFC). once: frame 0 itself (VFS). never: nothing (DINO, MAST, LIIR)."""
 
+    @property
+    def repeats(self) -> bool:
+        """True if a frame can be in the context more than once."""
+        if self.first_frame_repeats == "padded":
+            return self.recent > 1 or 0 in self.long_term
+        return self.first_frame_repeats == "once" and 0 in self.long_term
+
 
 @dataclass(frozen=True)
 class Search:
@@ -242,7 +249,7 @@ class Protocol:
             refuse("window.shape: none with a radius or without a top-k", "radius: 0 and a top-k")
         if windowed_softmax and self.window.exempt_long_term:
             refuse("window.exempt_long_term without a top-k", "a top-k")
-        if windowed_softmax and self.context.first_frame_repeats != "never":
+        if windowed_softmax and self.context.repeats:
             refuse("repeated first frames without a top-k", "context.first_frame_repeats: never")
         if windowed_softmax and self.window.outside == "excluded":
             refuse("a softmax over a whole window that excludes outside cells", "window.outside: zero")

@@ -33,6 +33,8 @@ class Family:
     """(pattern, reason): tensors that the encoder does not need."""
     arch: str | None = None
     """The family's only network; None: ResNet-18 or ResNet-50, from the keys."""
+    flat: bool = False
+    """True: convolutions may be kept with a time axis of one frame, which is taken away."""
     elsewhere: bool = True
     """Whether tensors of this family may also stand in another entry; False where the entry alone tells two families apart."""
 
@@ -131,6 +133,20 @@ FAMILIES: tuple[Family, ...] = (
               (r"feature_extraction\.(layer[23]\.0)\.shortcut\.([01])\.(\w+)$", r"\1.downsample.\2.\3")),
         extra=(_POST,),
         arch="resnet18_hr",
+    ),
+    Family(
+        "timecycle", "xiaolonw/TimeCycle checkpoint; ajabri/videowalk code/utils/__init__.py load_tc_model", ("state_dict",),
+        signature=(r"(?:module\.)?encoderVideo\.conv1\.",),
+        take=((r"(?:module\.)?encoderVideo\." + _RESNET, r"\g<name>"),),
+        drop=((r"(?:module\.)?encoderVideo\.fc\.", "classifier of the backbone"),
+              (r"(?:module\.)?(?!encoderVideo\.)", "training head")),
+        flat=True,
+    ),
+    Family(
+        "uvc", "Liusifei/UVC checkpoint; ajabri/videowalk code/utils/__init__.py load_uvc_model", ("state_dict",),
+        signature=(r"(?:module\.)?gray_encoder\.conv1\.",),
+        take=((r"(?:module\.)?gray_encoder\." + _RESNET, r"\g<name>"),),
+        drop=((r"(?:module\.)?(?!gray_encoder\.)", "encoder of colors, decoder and training heads"),),
     ),
     Family(
         "mivos", "hkchengrex/Mask-Propagation propagation_model.pth, model/{network,modules}.py", (None,),

@@ -61,7 +61,8 @@ def rename(tensors: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Ten
                         do="remove the duplicate from the checkpoint",
                     )
                 origin[name] = key
-                target[name] = value
+                frame = family.flat and value.ndim == 5 and value.shape[2] == 1
+                target[name] = value.squeeze(2) if frame else value
                 break
         else:
             reason = next((why for old, why in family.drop if re.match(old, key)), None)

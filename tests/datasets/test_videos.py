@@ -110,6 +110,27 @@ def test_frame_folders_and_their_ytvos_csv(tmp_path):
         Reader(tmp_path, index, "frames").read(1, [4])
 
 
+def test_a_list_names_the_folders(tmp_path):
+    """CRW's and TimeCycle's lists: a folder and its number of frames in each line; absolute or below the root."""
+    for name in ("a/one", "b two", "c"):
+        (tmp_path / name).mkdir(parents=True)
+        for i in range(4):
+            cv2.imwrite(str(tmp_path / name / f"{i:05d}.jpg"), np.full((20, 30, 3), i, np.uint8))
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{tmp_path}/b two 4\n\na/one 9\n")
+    index, _ = build_index(tmp_path, "", "frames", listed=listed)
+    assert [v.video for v in index.videos] == ["a/one", "b two"] and {v.frames for v in index.videos} == {4}
+    for text, said in (
+        ("a/two 4", "nothing at"),
+        ("a/one 4\na/one 4", "more than once"),
+        ("", "no names"),
+        ("..", "not below"),
+    ):
+        listed.write_text(text)
+        with pytest.raises(Refusal, match=said):
+            build_index(tmp_path, "", "frames", listed=listed)
+
+
 def test_nothing_there_is_refused(tmp_path):
     with pytest.raises(Refusal, match="nothing fits"):
         build_index(tmp_path, "*.mp4", "videos")

@@ -341,3 +341,10 @@ def test_a_start_from_a_whole_resnet():
         model.load_init(
             {"state_dict": {k: v for k, v in state.items() if not k.startswith("layer4")}, "extra": {}, "meta": meta}
         )
+
+
+def test_a_start_from_another_recipe():
+    first = Model(Options())
+    second = Model(Options())
+    second.load_init(first.checkpoint())
+    assert all(torch.equal(second.state_dict()[k], v) for k, v in first.state_dict().items())

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from corrbench.datasets.videos import Index, Video
+from corrbench.encoders.resnet import random_resnet
+from corrbench.errors import Refusal
 from corrbench.pretraining.fc import Model, Options, Source, pixel_loss, positives, target_momentum
 
 WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
@@ -80,3 +82,51 @@ def test_crops_are_never_thinner_than_two_pixels():
         boxes = source.load(Reader(), np.array([0, 1]), np.random.default_rng(i))["boxes"]
         size = (boxes[:, 2:] - boxes[:, :2]) * torch.tensor([39.0, 23.0]) + 1
         assert (size > 1.9).all() and (boxes >= 0).all() and (boxes <= 1).all()
+
+
+class White:
+    index = Index((Video("v", 3, 0, 200, 160),))
+
+    def read(self, video, numbers):
+        return [np.zeros((160, 200, 3), np.uint8)]
+
+
+@pytest.mark.parametrize("crop", [(0.0, 1.0), (0.2, 0.6), (0.5, 0.5)])
+def test_crops_have_the_share_of_the_area_that_is_asked_for(crop):
+    source = Source(Options(image=16, crop=crop))
+    shares = []
+    for i in range(100):
+        boxes = source.load(White(), np.array([0, 1]), np.random.default_rng(i))["boxes"].double()
+        size = (boxes[:, 2:] - boxes[:, :2]) * torch.tensor([199.0, 159.0]) + 1
+        shares += (size.prod(1) / (200 * 160)).tolist()
+    assert crop[0] - 0.01 <= min(shares) and max(shares) <= crop[1] + 0.01
+    assert max(shares) - min(shares) > 0.7 * (crop[1] - crop[0])
+
+
+def test_resnet50_and_the_stages_whose_strides_are_removed():
+    """infer_dims of the reference: the map of layer4, 2048 channels, stride 8; without removal 32."""
+    model = Model(Options(arch="resnet50", hidden=16, predictor_hidden=24, channels=8))
+    assert model.online_projector.linear1.in_channels == 2048 and model.predictor.linear1.out_channels == 24
+    assert model.online_encoder(torch.zeros(1, 3, 64, 64)).shape == (1, 2048, 8, 8)
+    assert Model(Options(hidden=16, channels=8, dense=())).online_encoder(torch.zeros(1, 3, 64, 64)).shape[2:] == (2, 2)
+    for wrong in ({"crop": (0.5, 0.2)}, {"dense": ("layer1",)}):
+        with pytest.raises(Refusal, match="correct the option"):
+            Options(**wrong)
+
+
+def test_a_start_from_another_recipe_and_from_a_whole_network():
+    """The target starts as a copy of the online network, as at the beginning of every run."""
+    first = Model(Options(hidden=16, channels=8))
+    for p in first.parameters():
+        p.data.add_(0.01 * torch.randn_like(p))
+    second = Model(Options(hidden=16, channels=8))
+    second.load_init(first.checkpoint())
+    for name in ("online_encoder", "online_projector", "predictor"):
+        for key, value in getattr(first, name).state_dict().items():
+            assert torch.equal(getattr(second, name).state_dict()[key], value)
+    state = random_resnet("resnet18", seed=4)
+    second.load_init({"state_dict": state, "extra": {}, "meta": {"arch": "resnet18"}})
+    for net in (second.online_encoder, second.target_encoder):
+        assert all(torch.equal(net.state_dict()[k], v) for k, v in state.items())
+    with pytest.raises(Refusal, match="weights of a resnet50"):
+        second.load_init({"state_dict": state, "extra": {}, "meta": {"arch": "resnet50"}})

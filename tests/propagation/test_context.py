@@ -6,13 +6,22 @@ import pytest
 from reference.propagation import crw_context, dino_context, mast_context, vfs_context
 
 from corrbench.propagation.context import context_frames, still_needed
-from corrbench.propagation.protocol import Context
+from corrbench.propagation.protocol import Context, Protocol
+from corrbench.rows import AllRows
+
+
+def recent(t):
+    """The short-term frames of MAST's benchmark.py."""
+    return {i for i in (t - 1, t - 3, t - 5) if i > 0}
+
 
 RULES = {
     "crw": (Context((0,), 20, 1, "padded"), lambda t: crw_context(t, 20), True),
     "vfs": (Context((0,), 20, 1, "once"), lambda t: vfs_context(t, 20), False),
     "dino": (Context((0,), 7, 1, "never"), lambda t: dino_context(t, 7), False),
     "mast": (Context((0, 5), 3, 2, "never"), mast_context, False),
+    "ref1": (Context((0,), 3, 2, "never"), lambda t: [f for f in mast_context(t) if f != 5 or f in recent(t)], False),
+    "ref2": (Context((), 1, 1, "once"), lambda t: [t - 1], False),
 }
 
 
@@ -40,6 +49,12 @@ def test_crw_exempts_one_copy_of_frame_0_only():
 )  # fmt: skip
 def test_mast_examples(t, frames):
     assert [f.index for f in context_frames(t, RULES["mast"][0])] == frames
+
+
+@pytest.mark.parametrize(("name", "rule"), [("liir-ref1", "ref1"), ("liir-ref2", "ref2"), ("liir", "mast")])
+def test_rows_of_the_memories_of_liir(name, rule):
+    """--ref 0, 1 and 2 of its benchmark.py."""
+    assert Protocol.from_row(AllRows([]).protocols.get(name, "test")).context == RULES[rule][0]
 
 
 @pytest.mark.parametrize("name", RULES)

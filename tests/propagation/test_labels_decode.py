@@ -160,3 +160,14 @@ def test_network_size_is_cropped_or_resized_back():
     assert np.array_equal(padded, whole[:46, :78])
     resized = decode(scores, [0, 1], Sizes((30, 50), (48, 80), padded=False), Decode("network", "none", "annotation"))
     assert np.array_equal(resized, np.asarray(Image.fromarray(whole).resize((50, 30), Image.Resampling.NEAREST)))
+
+
+def test_luminance_is_what_crws_loader_gives_uvc():
+    """code/data/vos.py with use_lab: float, back to 8 bit by cutting, 8-bit Lab, L three times, (L - 128) / 128."""
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    rgb = (image.astype(np.float32) / 255.0)[:, :, ::-1].copy()
+    lab = cv2.cvtColor((rgb * 255).astype(np.uint8)[:, :, ::-1].copy(), cv2.COLOR_BGR2LAB)
+    wanted = (torch.from_numpy(lab).float()[:, :, 0] - 128) / 128
+    rule = ImageRule("native", None, "encoder")
+    found = prepare(image, network_size(40, 50, rule), rule, "luminance")
+    assert found.shape == (3, 40, 50) and all(torch.equal(channel, wanted) for channel in found)

@@ -36,7 +36,9 @@ def random_net(methods):
     return build(methods.get("random-r18", "test")["encoder"]).eval()
 
 
-@pytest.mark.parametrize("name", ["crw", "vfs-r18", "dino", "mast", "liir", "liir-momen-compact"])
+@pytest.mark.parametrize(
+    "name", ["crw", "vfs-r18", "dino", "mast", "liir", "liir-momen-compact", "liir-ref1", "liir-ref2"]
+)
 def test_every_protocol_runs_and_rows_sum_to_one(name, protocol, tiny_davis, methods):
     torch.manual_seed(0)
     row = "random-hr" if name.startswith(("mast", "liir")) else "random-r18"

@@ -192,9 +192,24 @@ def build(case):
                       "colorizer.feats_queue": torch.randn(12, 128, 4, 4), "colorizer.refs_queue": torch.zeros(12), "colorizer.flag": torch.zeros(1)}  # fmt: skip
             keep |= {"conv_semantic_k.weight", "conv_semantic_k.bias"}
         return {"epoch": 29, "state_dict": state}, case, hr, "liir", keep
+    if case == "moco-v2":
+        heads = {k: v for n in ("encoder_q", "encoder_k") for i, d in ((0, 2048), (2, 128)) for k, v in linear(f"module.{n}.fc.{i}", d, 2048).items()}  # fmt: skip
+        state = {**prefixed(r50, "module.encoder_q."), **prefixed(resnet("resnet50", 2), "module.encoder_k."), **heads,
+                 "module.queue": torch.randn(128, 64), "module.queue_ptr": torch.zeros(1, dtype=torch.long)}  # fmt: skip
+        return {"epoch": 800, "arch": "resnet50", "state_dict": state}, "moco-v2-r50", r50, "moco", set()
+    if case == "timecycle":  # inflated: every convolution has a time axis; old, so without counters
+        old = {k: v for k, v in r50.items() if not k.endswith("num_batches_tracked")}
+        video = {k: v.unsqueeze(2) if v.ndim == 4 else v for k, v in old.items()}
+        heads = linear("module.afterconv1", 4, 4) | linear("module.encoderVideo.fc", 4, 2048)
+        canonical = {k: torch.tensor(0) if k.endswith("num_batches_tracked") else v for k, v in r50.items()}
+        state = {**prefixed(video, "module.encoderVideo."), **heads}
+        return {"epoch": 14, "state_dict": state}, "timecycle-r50", canonical, "timecycle", set()
+    if case == "uvc":
+        others = prefixed(resnet("resnet18", 2), "module.rgb_encoder.") | linear("module.nlm.conv", 4, 4)
+        return {"state_dict": {**prefixed(r18, "module.gray_encoder."), **others}}, "uvc-r18", r18, "uvc", set()
     assert case == "mast"
     return {"epoch": 19, "state_dict": mast(hr) | post(), "optimizer": {}}, "mast", hr, "mast", set(post())
 
 
 CASES = ["mivos", "crw", "crw-old-spelling", "fc", "moco", "simsiam", "pixpro", "torchvision-r18", "torchvision-r50", "vfs-pretrain", "vfs-training-r18",
-         "vfs-training-r50", "vfs-tracking", "liir-ape", "liir-compact", "liir-inter", "liir-full", "mast"]  # fmt: skip
+         "vfs-training-r50", "vfs-tracking", "liir-ape", "liir-compact", "liir-inter", "liir-full", "mast", "moco-v2", "timecycle", "uvc"]  # fmt: skip

@@ -277,6 +277,8 @@ def frames_version(wildcards):
             key
         )  # fetched by a rule, whose settings count
     }
+    if "list" in row and not CONFIG.training.is_downloaded(wildcards.dataset):
+        lists["list"] = roots[wildcards.dataset] / row["list"]
     if row["kind"] == "tracks":
         lists["list"] = roots[wildcards.dataset] / row["files"]
     return notes().version(lists) if lists else ""

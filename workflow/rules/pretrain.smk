@@ -2,7 +2,14 @@
 
 VIDEOS = sorted({recipe.data for recipe in CONFIG.all_recipes()})
 GENERATED = [name for name in VIDEOS if CONFIG.training.are_videos_generated(name)]
-TRAIN = CONFIG.values["pretraining"]
+
+
+def train_gpus(wildcards):
+    return CONFIG.pretraining(wildcards.recipe)["gpus"]
+
+
+def train_workers(wildcards):
+    return CONFIG.pretraining(wildcards.recipe)["workers"]
 
 
 rule synthetic_videos:
@@ -82,18 +89,18 @@ rule pretrain:
         seed=r"\d+",
     conda:
         "../../envs/corrbench.yaml"
-    threads: max(2, TRAIN["gpus"] * (1 + TRAIN["workers"]))
+    threads: lambda w: max(2, train_gpus(w) * (1 + train_workers(w)))
     resources:
         **GPU_PLACE,
-        gpu=TRAIN["gpus"] if GPUS else 0,
+        gpu=lambda w: train_gpus(w) if GPUS else 0,
         mem_mb=lambda w, attempt: 16000 * min(attempt, 3),
         runtime=1440,  # another attempt goes on where this one saved
     params:
         settings=lambda w: canonical_json(recipe_of(w).settings()),
         code=lambda w: pretrain_code(recipe_of(w).method),
         launch=lambda w, resources: (
-            f"torch.distributed.run --standalone --signals-to-handle SIGTERM,SIGINT,SIGUSR1 --nproc-per-node {TRAIN['gpus']} -m "
-            if GPUS and TRAIN["gpus"] > 1
+            f"torch.distributed.run --standalone --signals-to-handle SIGTERM,SIGINT,SIGUSR1 --nproc-per-node {train_gpus(w)} -m "
+            if GPUS and train_gpus(w) > 1
             else ""
         ),
         init=lambda w, input: ["--init", input.init] if input.init else [],
@@ -103,7 +110,7 @@ rule pretrain:
         kind=frames_kind,
         out=lambda w, output: str(Path(output[0]).parent),
         device=lambda w, input: DEVICE,
-        workers=lambda w, input: TRAIN["workers"],
+        workers=lambda w, input: train_workers(w),
     shell:
         "python -m scripts.gpu_slot {resources.gpu} --"
         " python -m {params.launch}scripts.pretrain --settings {params.settings:q} --seed {params.seed}"

@@ -14,7 +14,7 @@ use rule pretrain as probe with:
         f"{RESULTS}/logs/probe/{{method}}.{{source}}.{{probe}}.log",
     wildcard_constraints:
         probe="[^/]+",
-    threads: max(2, 1 + TRAIN["workers"])
+    threads: lambda w: max(2, 1 + CONFIG.pretraining(recipe_of(w).name)["workers"])
     resources:
         **GPU_PLACE,
         gpu=GPUS,
@@ -31,7 +31,7 @@ use rule pretrain as probe with:
         seed=lambda w: CONFIG.rows.probes.get(w.probe, "target")["seed"],
         out=lambda w, output: str(Path(output[0]).parent),
         device=lambda w, input: DEVICE,
-        workers=lambda w, input: TRAIN["workers"],
+        workers=lambda w, input: CONFIG.pretraining(recipe_of(w).name)["workers"],
 
 
 rule track:
