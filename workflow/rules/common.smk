@@ -248,6 +248,14 @@ def recipe_start(wildcards):
     )
 
 
+def train_gpus(wildcards):
+    return CONFIG.pretraining(wildcards.recipe)["gpus"]
+
+
+def train_workers(wildcards):
+    return CONFIG.pretraining(wildcards.recipe)["workers"]
+
+
 def frames_root(wildcards):
     """Where the indexed frame folders or videos lie: made by the frames stage, or the user's own."""
     data = recipe_of(wildcards).data

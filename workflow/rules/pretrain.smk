@@ -4,14 +4,6 @@ VIDEOS = sorted({recipe.data for recipe in CONFIG.all_recipes()})
 GENERATED = [name for name in VIDEOS if CONFIG.training.are_videos_generated(name)]
 
 
-def train_gpus(wildcards):
-    return CONFIG.pretraining(wildcards.recipe)["gpus"]
-
-
-def train_workers(wildcards):
-    return CONFIG.pretraining(wildcards.recipe)["workers"]
-
-
 rule synthetic_videos:
     output:
         # beside the folder, which Snakemake would empty first: only the program knows what it may replace
