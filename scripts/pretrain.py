@@ -25,6 +25,7 @@ from corrbench.pretraining.loop import STOPPED, Pace, Run, Stopped
 from corrbench.pretraining.processes import Processes
 from corrbench.pretraining.recipe import TIERS, Recipe, pretrain_code
 from corrbench.pretraining.saved import LOG, refuse_foreign
+from corrbench.pretraining.watching import Watch
 from corrbench.provenance import device_name, libraries
 from corrbench.reading import natural_number, positive, user_path
 from corrbench.rows import AllRows
@@ -61,7 +62,18 @@ def main() -> None:
     parser.add_argument("--save-minutes", type=float, default=10, help="time between saves")
     parser.add_argument("--save-steps", type=positive, help="steps between saves, besides")
     parser.add_argument("--log-steps", type=positive, default=1, help="steps between lines of the log")
-    parser.add_argument("--tensorboard", action="store_true", help="write event files too")
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard's event files too")
+    parser.add_argument(
+        "--wandb", metavar="PROJECT", help="send figures to Weights & Biases; WANDB_MODE=offline keeps them here"
+    )
+    parser.add_argument(
+        "--pictures",
+        type=natural_number,
+        default=0,
+        metavar="STEPS",
+        help="a picture every so many steps (crw, mast, liir)",
+    )
+    parser.add_argument("--watch", help="the same three as JSON (used by the workflow)")
     parser.add_argument("--cost", action="store_true", help="print what the run would cost, and stop")
     args = parser.parse_args()
 
@@ -81,6 +93,10 @@ def main() -> None:
         raise Refusal(
             f"--init for the recipe {recipe.name}", expected="none: it starts from nothing", do="remove --init"
         )
+    if args.watch:
+        watch = Watch(**json_option(args.watch, "--watch"))
+    else:
+        watch = Watch(args.tensorboard, {"project": args.wandb} if args.wandb else None, args.pictures)
     code = pretrain_code(recipe.method)
     start = read_start(args.init)[1] if args.init else None
     if args.threads:
@@ -103,7 +119,7 @@ def main() -> None:
         if processes.world == 1 and run.step < run.total:
             print("\n".join(cost_lines(run, args.workers)), flush=True)
         try:
-            run.train(Pace(args.workers, args.save_minutes, args.save_steps, args.log_steps, args.tensorboard))
+            run.train(Pace(args.workers, args.save_minutes, args.save_steps, args.log_steps, watch))
         except Stopped as stopped:
             print(stopped, flush=True)
             run.end()

@@ -23,8 +23,10 @@ from torch import Tensor, nn
 from corrbench.datasets.videos import Index, Reader, Video
 from corrbench.errors import Refusal
 from corrbench.pretraining import augment
+from corrbench.pretraining.drawing import walk_picture
 from corrbench.pretraining.method import Method
 from corrbench.pretraining.networks import Trunk, kept_statistics
+from corrbench.pretraining.watching import Picture
 
 DROPPED = -1e20
 EPS = 1e-20
@@ -231,6 +233,11 @@ class Model(Method):
             )  # fmt: skip
         parts = {f"cycle{i + 1}": c.detach() for i, c in enumerate(cycles)}
         return {"loss": torch.stack(cycles).mean(), **parts}
+
+    def picture(self, batch: dict[str, Tensor]) -> Picture:
+        """Walks from three nodes of a clip."""
+        patches = batch["patches"][:1]
+        return walk_picture(self.nodes(patches)[0], patches[0], self.options.temperature)
 
     def load_init(self, raw: Mapping[str, Any]) -> None:
         """Start from another recipe's checkpoint, or from the weights of a whole ResNet-18, of ImageNet or a released file.

@@ -20,8 +20,10 @@ from torch.utils.checkpoint import checkpoint
 from corrbench.encoders.resnet_hr import ResNetHR
 from corrbench.errors import Refusal
 from corrbench.pretraining import reconstruction as rec
+from corrbench.pretraining.drawing import attention_picture
 from corrbench.pretraining.method import Method
 from corrbench.pretraining.networks import JointBatchNorm
+from corrbench.pretraining.watching import Picture
 
 SEMANTIC_RADIUS = 3
 CONFIDENT = 0.5
@@ -234,6 +236,14 @@ class Model(Method):
             self.conv_semantic.load_state_dict(semantic, strict=True)
         if self.options.momentum:
             self.conv_semantic_k.load_state_dict(self.conv_semantic.state_dict())
+
+    def picture(self, batch: dict[str, Tensor]) -> Picture:
+        """Reconstruction of the b channel of a pair, and the attention of three places."""
+        frames = batch["frames"][0]
+        inputs, _ = rec.drop_channel(frames, 2)
+        reference, target = (self.network(inputs[i : i + 1]).float() for i in (0, 1))
+        weights = rec.local_correlation(target, reference, self.options.radius).softmax(1)
+        return attention_picture(frames, weights[0], 2)
 
     def checkpoint(self) -> dict[str, Any]:
         """As the reference's ``checkpoint_epoch_<e>.pt``, without the queue."""

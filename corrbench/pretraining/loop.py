@@ -11,7 +11,7 @@ import gc
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from corrbench.errors import DiskFull, Refusal
-from corrbench.files import atomic, full_disk_refused, save_tensors
+from corrbench.files import atomic, digest, full_disk_refused, save_tensors
 from corrbench.pretraining.method import Method
 from corrbench.pretraining.networks import join_batchnorm
 from corrbench.pretraining.order import STEP, DataReader, Order, StepData, Steps, loader, stream
@@ -28,6 +28,7 @@ from corrbench.pretraining.recipe import Recipe, options_of
 from corrbench.pretraining.saved import LOG, STATE, check_state, does_not_fit, load_state, save_state, set_aside
 from corrbench.pretraining.schedule import factor, make_optimizer, total_steps
 from corrbench.pretraining.stopping import Asked
+from corrbench.pretraining.watching import Picture, Sinks, Watch, closing
 from corrbench.progress import Progress
 from corrbench.weights.trained import read_start
 
@@ -47,7 +48,7 @@ class Pace:
     save_minutes: float = 10
     save_steps: int | None = None
     log_steps: int = 1
-    tensorboard: bool = False
+    watch: Watch = field(default_factory=Watch)
 
 
 class Run:
@@ -169,13 +170,19 @@ class Run:
         data = StepData(self.order, self.reader)
         steps = Steps(self.order, self.step, self.total, self.processes.rank, self.processes.world)
         batches = loader(data, steps, pace.workers, pin=self.processes.device.type == "cuda")
-        writer = _tensorboard(self.folder) if pace.tensorboard and self.processes.first else None
-        with Asked() as asked:
+        sinks = self._sinks(pace.watch) if self.processes.first else None
+        with closing(sinks), Asked() as asked:
             with asked.held_back(pace.workers):  # they must outlive the signal until the run has saved
                 arriving = iter(batches)
-            self._steps(arriving, pace, asked, writer)
+            self._steps(arriving, pace, asked, sinks)
 
-    def _steps(self, arriving: Iterator[dict[str, Tensor]], pace: Pace, asked: Asked, writer: Any) -> None:
+    def _sinks(self, watch: Watch) -> Sinks:
+        title = f"{self.recipe.name}.{self.recipe.tier}.seed{self.seed}"
+        return Sinks(
+            watch, self.folder, title=title, identity=digest(self.identity), settings=self.recipe.settings(), step=self.step
+        )  # fmt: skip
+
+    def _steps(self, arriving: Iterator[dict[str, Tensor]], pace: Pace, asked: Asked, sinks: Sinks | None) -> None:
         p, recipe = self.processes, self.recipe
         self.net.train()
         saved_at, end = time.monotonic(), time.perf_counter()
@@ -195,8 +202,12 @@ class Run:
                         "samples_per_second": images,
                     }
                     if p.first:
-                        self._log(line, writer)
+                        self._log(line)
+                    if sinks is not None:
+                        sinks.log(self.step, line)
                     bar.advance(pace.log_steps if self.step % pace.log_steps == 0 else 0, f"loss {line['loss']:.4f}")
+                if sinks is not None and sinks.wants_picture(self.step):
+                    sinks.picture(self.step, self.recipe.method, lambda batch=batch: self._picture(batch))  # type: ignore[misc]
                 stop = p.any(asked.signal is not None) and self.step < self.total
                 due = time.monotonic() - saved_at > 60 * pace.save_minutes
                 if (
@@ -233,6 +244,17 @@ class Run:
         self.model.after_step()
         return {**{k: float(v.detach()) for k, v in parts.items()}, "gradient": float(norm), "lr": rate, **figures}
 
+    @torch.no_grad()
+    def _picture(self, batch: dict[str, Tensor]) -> Picture | None:
+        """A picture of the network as it is; it moves neither weights nor statistics nor random numbers."""
+        first = {name: value[:1].to(self.processes.device) for name, value in batch.items()}
+        self.model.eval()
+        try:
+            with torch.random.fork_rng(devices=[]):
+                return self.model.picture(first)
+        finally:
+            self.net.train()
+
     def _give_up(self, batch: dict[str, Tensor], parts: dict[str, Tensor], norm: Tensor) -> None:
         path = self.folder / f"not_finite.rank{self.processes.rank}.pt"
         try:
@@ -266,26 +288,13 @@ class Run:
                 },
             )  # fmt: skip
 
-    def _log(self, line: dict[str, float], writer: Any) -> None:
+    def _log(self, line: dict[str, float]) -> None:
         self.lines.append(json.dumps(line))
         path = self.folder / LOG
         with full_disk_refused(path), path.open("a") as file:
             file.write(self.lines[-1] + "\n")
-        if writer is not None:
-            for name, value in line.items():
-                writer.add_scalar(name, value, self.step)
 
     def write_log(self) -> None:
         """Write ``log.jsonl`` anew: lines of steps that will be done again go, and whatever else happened to the file."""
         with atomic(self.folder / LOG) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in self.lines))
-
-
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise Refusal(
-            "tensorboard is not installed", expected="the package tensorboard", do="pip install tensorboard"
-        ) from None
-    return SummaryWriter(folder / "tensorboard")

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from corrbench.encoders.resnet_hr import ResNetHR
 from corrbench.pretraining import reconstruction as rec
+from corrbench.pretraining.drawing import attention_picture
 from corrbench.pretraining.method import Method
+from corrbench.pretraining.watching import Picture
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,14 @@ class Model(Method):
             weights = rec.local_correlation(target, reference, self.options.radius).softmax(1)
             copied = rec.copy_colours(weights, colours[:, 0, :, ::4, ::4])
             return {"loss": rec.colour_loss(copied, colours[:, 1])}
+
+    def picture(self, batch: dict[str, Tensor]) -> Picture:
+        """Reconstruction of the b channel of a pair, and the attention of three places."""
+        frames = batch["frames"][0]
+        inputs, _ = rec.drop_channel(frames, 2)
+        reference, target = (self.network(inputs[i : i + 1]).float() for i in (0, 1))
+        weights = rec.local_correlation(target, reference, self.options.radius).softmax(1)
+        return attention_picture(frames, weights[0], 2)
 
     def checkpoint(self) -> dict[str, Any]:
         """As the reference's ``checkpoint_epoch_<e>.pt``."""

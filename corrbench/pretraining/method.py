@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from corrbench.errors import Refusal
+from corrbench.pretraining.watching import Picture
 
 
 class Method(nn.Module, ABC):
@@ -28,6 +29,13 @@ class Method(nn.Module, ABC):
 
     def after_step(self) -> None:
         """Queues are filled here, after the optimizer."""
+
+    def picture(self, batch: dict[str, Tensor]) -> Picture | None:
+        """What the network makes of the first sample of a batch, to be looked at; None: there is nothing to see.
+
+        Called in eval mode, without gradients.
+        """
+        return None
 
     def load_init(self, raw: Mapping[str, Any]) -> None:
         """Start from another recipe's checkpoint."""

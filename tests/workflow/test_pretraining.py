@@ -19,7 +19,12 @@ def finished(tmp_path_factory):
     row = yaml.safe_load((project / "config/datasets/synthetic-videos.yaml").read_text())
     row["videos"]["generate"] |= {"videos": 6, "frames": 20, "height": 64, "width": 80}
     (project / "config/datasets/synthetic-videos.yaml").write_text(yaml.safe_dump(row))
-    config = {"device": "cpu", "rows": ["project/tests/data/rows", "rows"], "runs": RUNS, "pretraining": {"workers": 0}}
+    config = {
+        "device": "cpu",
+        "rows": ["project/tests/data/rows", "rows"],
+        "runs": RUNS,
+        "pretraining": {"workers": 0, "watch": {"pictures": 2}},
+    }
     write(folder, config, {"base": "crw", "name": "warm", "selection": {"temperature": 0.07}})
     snakemake(folder, checkout=project)
     return folder
@@ -37,6 +42,7 @@ def test_rows_of_pretrained_weights(finished):
             "curves.png",
             "last.pt",
             "log.jsonl",
+            "pictures",
             "recipe.json",
         }
     rows = json.loads((finished / "results/provenance.json").read_text())["rows"]

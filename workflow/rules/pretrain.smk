@@ -103,8 +103,9 @@ rule pretrain:
         out=lambda w, output: str(Path(output[0]).parent),
         device=lambda w, input: DEVICE,
         workers=lambda w, input: train_workers(w),
+        watch=lambda w, input: canonical_json(CONFIG.values["pretraining"]["watch"]),
     shell:
         "python -m scripts.gpu_slot {resources.gpu} --"
         " python -m {params.launch}scripts.pretrain --settings {params.settings:q} --seed {params.seed}"
         " --data {input.index:q} --root {params.root:q} {params.links:q} --kind {params.kind} {params.init:q} --out {params.out:q}"
-        " --device {params.device} --workers {params.workers} >> {log:q} 2>&1"
+        " --device {params.device} --workers {params.workers} --watch {params.watch:q} >> {log:q} 2>&1"

@@ -32,6 +32,7 @@ use rule pretrain as probe with:
         out=lambda w, output: str(Path(output[0]).parent),
         device=lambda w, input: DEVICE,
         workers=lambda w, input: CONFIG.pretraining(recipe_of(w).name)["workers"],
+        watch=lambda w, input: canonical_json(CONFIG.values["pretraining"]["watch"]),
 
 
 rule track:
