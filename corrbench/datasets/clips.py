@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from corrbench.datasets.index import Table
-from corrbench.datasets.source import find
+from corrbench.datasets.source import find, said
 from corrbench.datasets.video_reader import IMAGES
 from corrbench.errors import Refusal, few, of_system
 from corrbench.images import check_ending, check_picture, decode_ids
@@ -173,7 +173,7 @@ def _clips(part: Mapping[str, Any], root: Path, key: str) -> Iterable[Clip]:
     if names is not None and (absent := sorted(names - {p.name for p in fitting})):
         raise Refusal(
             f"{root}: {len(absent)} of {len(names)} clips of {part['list']} are missing: {few(absent)}",
-            expected=f"a folder that fits {part['images']} for every name of the list",
+            expected=f"a folder that fits {said(part['images'])} for every name of the list",
             do="complete the data set, or give a part of it a row with a list of its own",
         )
     for image in fitting:
@@ -187,7 +187,7 @@ def _clips(part: Mapping[str, Any], root: Path, key: str) -> Iterable[Clip]:
         if not frames:
             raise Refusal(
                 f"{image}: a folder without images, with {sum(p.is_dir() for p in image.iterdir())} folders",
-                expected=f"folders of images that fit {part['images']}",
+                expected=f"folders of images that fit {said(part['images'])}",
                 do="let `images:` name the folders that hold the frames (DAVIS: JPEGImages/480p/*)",
             )
         there = (root / mask).is_file() if static else _stems(root / mask) == _stems(image)
@@ -202,7 +202,7 @@ def _clips(part: Mapping[str, Any], root: Path, key: str) -> Iterable[Clip]:
         )
     if not clips:
         raise Refusal(
-            f"{root}: nothing fits {part['images']}",
+            f"{root}: nothing fits {said(part['images'])}",
             expected="annotated clips or images",
             do="correct the root or the row",
         )

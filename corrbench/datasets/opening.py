@@ -8,7 +8,7 @@ from typing import Any
 
 from corrbench.datasets.davis import IMAGES, MASKS
 from corrbench.datasets.otb import open_otb
-from corrbench.datasets.youtube_vos import ANNOTATIONS, FRAMES, SCORED, listed_videos
+from corrbench.datasets.youtube_vos import ANNOTATIONS, SCORED, frames_below, listed_videos
 from corrbench.errors import Refusal, of_system
 from corrbench.files import read_record
 from corrbench.images import Kind
@@ -45,7 +45,7 @@ def data_files(root: Path, row: Mapping[str, Any], sequences: Sequence[str], kin
             found += [*(_present(annotation.parent / "img", IMAGES) if kind == "inputs" else []), annotation]
     elif is_youtube_vos(row):
         for name in sequences:
-            for folder, suffixes in ((FRAMES, IMAGES), (ANNOTATIONS, MASKS), (SCORED, IMAGES)):
+            for folder, suffixes in ((frames_below(root), IMAGES), (ANNOTATIONS, MASKS), (SCORED, IMAGES)):
                 found += _present(root / folder / name, suffixes)
     else:
         images, masks = root / "JPEGImages" / row["resolution"], root / "Annotations" / row["resolution"]

@@ -1,6 +1,7 @@
 """The validation part of YouTube-VOS as it lies on disk.
 
-``all_frames/valid_all_frames/JPEGImages/<video>/*.jpg`` (every frame), ``valid/Annotations/<video>/*.png`` (the frames in which
+``all_frames/valid_all_frames/JPEGImages/<video>/*.jpg`` (every frame; or ``valid_all_frames/...`` directly below the root, as the
+official archive unpacks), ``valid/Annotations/<video>/*.png`` (the frames in which
 objects start) and ``valid/JPEGImages/<video>/*.jpg`` (the frames that the server scores). Layout: Mask-Propagation
 eval_youtube.py, dataset/yv_test_dataset.py; which frames go to the server: XMem eval.py.
 """
@@ -18,6 +19,13 @@ from corrbench.images import NOTHING_KNOWN, Known
 from corrbench.reading import is_litter, list_files, what_lies_in
 
 FRAMES, SCORED, ANNOTATIONS = "all_frames/valid_all_frames/JPEGImages", "valid/JPEGImages", "valid/Annotations"
+UNPACKED = "valid_all_frames/JPEGImages"
+"""Where all frames are when the official archive was unpacked at the root."""
+
+
+def frames_below(root: Path) -> str:
+    """The folder of all frames, relative to the root."""
+    return UNPACKED if (root / UNPACKED).is_dir() and not (root / FRAMES).is_dir() else FRAMES
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class YoutubeVos:
         """One video. Raises Refusal when a part is missing or an annotation or a scored frame is none of its frames."""
         images, annotations, scored = (
             self._files(kind, name, suffixes)
-            for kind, suffixes in ((FRAMES, IMAGES), (ANNOTATIONS, MASKS), (SCORED, IMAGES))
+            for kind, suffixes in ((frames_below(self.root), IMAGES), (ANNOTATIONS, MASKS), (SCORED, IMAGES))
         )
         at = {path.stem: t for t, path in enumerate(images)}
         for kind, paths in (("annotations", annotations), ("scored frames", scored)):

@@ -19,7 +19,7 @@ from corrbench.report.targets import Target, band_of, main_metric, read_targets,
 from corrbench.waiting import Waiting
 
 COLUMNS = (
-    "entry", "method", "backbone", "weights", "tier", "benchmark", "protocol", "protocol_hash", "grid",
+    "entry", "method", "backbone", "weights", "tier", "trained_on", "benchmark", "protocol", "protocol_hash", "grid",
     "J&F", "J-mean", "J-recall", "J-decay", "F-mean", "F-recall", "F-decay", "precision", "success",
     "J-seen", "J-unseen", "F-seen", "F-unseen", "server_date", "published", "delta", "verdict", "band", "target_grade", "fps", "peak_gpu_mb", "peak_ram_mb", "gpu_seconds",
     "weights_sha256", "data_fingerprint", "code_version", "torch", "device",
@@ -30,10 +30,11 @@ _OFFICIAL = {
 }  # fmt: skip
 _TRACKING = {"precision": "precision", "success": "success"}
 IN_MARKDOWN = ("entry", "benchmark", "protocol_hash", "J&F", "J-mean", "J-recall", "J-decay", "F-mean", "F-recall",
-               "F-decay", "J-seen", "J-unseen", "F-seen", "F-unseen", "server_date", "published", "delta", "verdict", "target_grade", "fps")  # fmt: skip
+               "F-decay", "J-seen", "J-unseen", "F-seen", "F-unseen", "server_date", "published", "delta", "verdict", "target_grade", "trained_on", "fps")  # fmt: skip
 MAY_BE_EMPTY = (
     *(c for c in IN_MARKDOWN if c[:2] in ("J-", "F-")),
     "server_date",
+    "trained_on",
     "published",
     "delta",
     "verdict",
@@ -41,7 +42,17 @@ MAY_BE_EMPTY = (
     "fps",
 )
 """Columns that people see only where some row has a value."""
-IN_MARKDOWN_BOXES = ("entry", "precision", "success", "published", "delta", "verdict", "target_grade", "fps")
+IN_MARKDOWN_BOXES = (
+    "entry",
+    "precision",
+    "success",
+    "published",
+    "delta",
+    "verdict",
+    "target_grade",
+    "trained_on",
+    "fps",
+)
 
 
 def build_table(config: Config, results: dict[tuple[str, str], dict[str, Any]]) -> pd.DataFrame:
@@ -60,7 +71,7 @@ def _row(config: Config, entry: Entry, result: dict[str, Any], targets: list[Tar
     grids = sorted({s["grid"] for s in summary["sequences"].values() if "grid" in s})
     row |= {
         "entry": entry.id, "method": entry.method["method"], "backbone": entry.method["backbone"],
-        "weights": entry.source, "tier": entry.tier, "benchmark": config.benchmark_label(entry.benchmark),
+        "weights": entry.source, "tier": entry.tier, "trained_on": trained_on(config, entry), "benchmark": config.benchmark_label(entry.benchmark),
         "protocol": entry.protocol.name, "protocol_hash": entry.protocol.hash, "grid": "/".join(grids) or None,
         "fps": summary["fps"], "peak_gpu_mb": summary["peak_gpu_mb"], "peak_ram_mb": summary["peak_ram_mb"],
         "gpu_seconds": summary["gpu_seconds"], "weights_sha256": "+".join(h[:12] for h in summary["record"]["weights_sha256"]) or None,
@@ -85,7 +96,29 @@ def _row(config: Config, entry: Entry, result: dict[str, Any], targets: list[Tar
     return row
 
 
-_TEXT = ("entry", "method", "backbone", "weights", "tier", "benchmark", "protocol", "protocol_hash", "grid", "verdict", "target_grade", "server_date",
+def trained_on(config: Config, entry: Entry) -> str | None:
+    """How many videos each training of an entry had, the first stage first: ``kinetics400: 238112 of 240000``.
+
+    None where nothing was trained here.
+    """
+    runs = [
+        (recipe, config.training.run_folder(recipe.name, *w.tier))
+        for w in entry.weights
+        if w.tier is not None
+        for recipe in reversed(config.training.chain(w))
+    ]
+    folder = config.probe_folder(entry)
+    if folder is not None and entry.probe is not None and entry.probe.recipe is not None:
+        runs.append((entry.probe.recipe, folder))
+    said = []
+    for recipe, place in runs:
+        whole = config.rows.datasets.get(recipe.data, "data").get("videos", {}).get("whole")
+        count = read_intact(place / "recipe.json")["videos"]
+        said.append(f"{recipe.data}: {count}" + (f" of {whole}" if whole else ""))
+    return "; ".join(dict.fromkeys(said)) or None
+
+
+_TEXT = ("entry", "method", "backbone", "weights", "tier", "trained_on", "benchmark", "protocol", "protocol_hash", "grid", "verdict", "target_grade", "server_date",
          "weights_sha256", "data_fingerprint", "code_version", "torch", "device")  # fmt: skip
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 """First characters that a spreadsheet takes for a formula, and the apostrophe that is put before them (OWASP, CSV injection)."""

@@ -5,6 +5,7 @@ from PIL import Image
 from corrbench.datasets.clips import ClipReader, build_clip_index, link_roots
 from corrbench.datasets.synthetic import write_clips
 from corrbench.errors import Refusal
+from corrbench.rows import AllRows
 
 CLIPS = [{"images": "JPEGImages/480p/*", "replace": ["JPEGImages", "Annotations"], "spacing": 1, "repeat": 1}]
 STATIC = [{"images": "*.jpg", "replace": ["", ""], "spacing": 1, "repeat": 1}]
@@ -138,3 +139,16 @@ def test_a_link_replaces_no_folder_of_others(root):
     (root.parent / "out/own").mkdir(parents=True)
     with pytest.raises(Refusal, match="own: no link"):
         reader(root)
+
+
+@pytest.mark.parametrize("place", ["", "BL30K_a", "data/BL30K_a"])
+def test_clips_lie_at_the_root_or_below_a_folder_for_each_archive(root, place):
+    """As the row bl30k has it: of several globs the first that anything fits counts."""
+    part = AllRows([]).datasets.get("bl30k", "test")["videos"]["parts"][0]
+    whole = root.parent / "whole"
+    for kind in ("JPEGImages", "Annotations"):
+        (whole / place).mkdir(parents=True, exist_ok=True)
+        (root / kind / "480p").rename(whole / place / kind)
+    index = build_clip_index([part], {"own": whole}, "own", root.parent / "out")
+    assert len(index.videos) == 2 and all(f"{place}/JPEGImages/".lstrip("/") in v.images for v in index.videos)
+    assert all("Annotations/" in v.masks for v in index.videos)

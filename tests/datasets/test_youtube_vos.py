@@ -4,9 +4,11 @@ import pytest
 from youtube import write_youtube_vos
 
 from corrbench.datasets.doctor import diagnose_youtube_vos
+from corrbench.datasets.opening import data_files
 from corrbench.datasets.palette import save_mask
-from corrbench.datasets.youtube_vos import ANNOTATIONS, FRAMES, SCORED, YoutubeVos, listed_videos
+from corrbench.datasets.youtube_vos import ANNOTATIONS, FRAMES, SCORED, UNPACKED, YoutubeVos, listed_videos
 from corrbench.errors import Refusal
+from corrbench.rows import AllRows
 
 
 @pytest.fixture
@@ -56,3 +58,17 @@ def test_odd_gaps_are_shown_and_not_refused(root):
     (root / SCORED / "first/00002.jpg").unlink()
     found = diagnosis(root)
     assert found.healthy and any("look at first: scored frames 2 to 4 apart" in line for line in found.lines())
+
+
+def test_the_official_archive_unpacks_at_the_root(root):
+    """valid_all_frames/ directly below the root; Mask-Propagation has a folder all_frames/ above it."""
+    before = [p.name for p in YoutubeVos(root, ("second",)).video("second").images]
+    (root / "all_frames/valid_all_frames").rename(root / "valid_all_frames")
+    (root / "all_frames").rmdir()
+    found = YoutubeVos(root, ("second",)).video("second")
+    assert [p.name for p in found.images] == before and diagnosis(root).healthy
+    row = AllRows([]).benchmarks.get("ytvos2019-val", "test")
+    assert f"{UNPACKED}/second/00003.jpg" in data_files(root, row, ("second",), "inputs")
+    (root / UNPACKED / "second/00002.jpg").unlink()
+    with pytest.raises(Refusal, match="none of its 6 frames"):
+        YoutubeVos(root, ("second",)).video("second")

@@ -33,6 +33,7 @@ def finished(tmp_path_factory):
 def test_rows_of_pretrained_weights(finished):
     table = read_table(finished / "results/table.csv")
     assert sorted(table["entry"]) == ["tiny-crw.smoke.warm", "tiny-liir.smoke.warm"]
+    assert set(table["trained_on"]) == {"synthetic-videos: 6"}
     assert set(table["tier"]) == {"smoke"} and table["J&F"].notna().all() and table["published"].isna().all()
     runs = finished / "results/pretrain"
     for name in ("tiny-crw", "tiny-liir-a", "tiny-liir-c"):

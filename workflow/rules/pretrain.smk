@@ -54,7 +54,7 @@ rule frames:
                 for k, v in CONFIG.rows.datasets.get(w.dataset, "target")[
                     "videos"
                 ].items()
-                if k != "generate"
+                if k not in ("generate", "whole")
             }
         ),
         version=frames_version,
