@@ -13,12 +13,18 @@ HR = {"arch": "resnet18_hr", "position_map": True}
 
 def resnet(arch, seed=1):
     """Random tensors under canonical names; running variances positive, counters set. The caller may change them."""
-    return {name: value.clone() for name, value in drawn(arch, seed).items()}
+    return {name: value.clone() for name, value in drawn(arch, seed, TRAINABLE).items()}
+
+
+TRAINABLE = False
+"""True: the numbers of an untrained network, with which features stay finite; the names and shapes are the same."""
 
 
 @cache
-def drawn(arch, seed):
+def drawn(arch, seed, trainable):
     state, _ = random_tensors({"arch": arch, "position_map": True}, seed)
+    if trainable:
+        return {k: torch.tensor(7) if k.endswith("num_batches_tracked") else v for k, v in state.items()}
     generator = torch.Generator().manual_seed(seed)
     out = {}
     for name, value in state.items():
@@ -36,7 +42,8 @@ def prefixed(state, prefix):
 
 
 def linear(prefix, *shape):
-    return {f"{prefix}.weight": torch.randn(*shape), f"{prefix}.bias": torch.randn(shape[0])}
+    scale = 0.02 if TRAINABLE else 1.0
+    return {f"{prefix}.weight": scale * torch.randn(*shape), f"{prefix}.bias": scale * torch.randn(shape[0])}
 
 
 def batchnorm(prefix, width, affine=True):
@@ -72,7 +79,7 @@ def mast(state):
 
 
 def post():
-    return {"post_convolution.weight": torch.randn(64, 256, 3, 3), "post_convolution.bias": torch.randn(64)}
+    return linear("post_convolution", 64, 256, 3, 3)
 
 
 def vfs_head(d, h):
@@ -164,6 +171,8 @@ def build(case):
         assert len(state) == (102 if old else 320)
         canonical = {k: torch.tensor(0) if old and k.endswith("num_batches_tracked") else v for k, v in base.items()}
         return state, row, canonical, "torchvision", set()
+    if case == "vfs-pretrain-r18":
+        return {"state_dict": r18, "meta": {}}, "vfs-r18", r18, "vfs-pretrain", set()
     if case == "vfs-pretrain":
         return {"state_dict": r50, "meta": {}}, "vfs-r50", r50, "vfs-pretrain", set()
     if case in ("vfs-training-r18", "vfs-training-r50"):
@@ -174,8 +183,11 @@ def build(case):
         assert len(state) == total
         return {"meta": {"epoch": 100}, "state_dict": state, "optimizer": {}}, row, base, "vfs-training", set()
     if case == "vfs-tracking":
-        head = linear("head.z_convs.0", 512, 512) | linear("head.x_convs.0", 512, 512)
+        head = linear("head.z_convs.0", 512, 512, 1, 1) | linear("head.x_convs.0", 512, 512, 1, 1)
         return {"meta": {}, "state_dict": mmcv(r18) | head}, "vfs-r18-object", r18, "vfs-tracking", set(head)
+    if case == "vfs-tracking-r50":
+        head = linear("head.z_convs.0", 2048, 2048, 1, 1) | linear("head.x_convs.0", 2048, 2048, 1, 1)
+        return {"meta": {}, "state_dict": mmcv(r50) | head}, "vfs-r50-object", r50, "vfs-tracking", set(head)
     if case.startswith("liir"):
         state = (
             prefixed(hr, "feature_extraction.")
