@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from corrbench.given import mask_files
 from corrbench.grid import Grid
 from corrbench.pretraining.recipe import Recipe, check_gpus, check_options
 from corrbench.provenance import code_version
+from corrbench.reading import expand
 from corrbench.rows import AllRows, merge, validate
 from corrbench.training import Training
 from corrbench.waiting import Waiting, note, restore, split, told
@@ -30,7 +30,7 @@ def _expanded(values: dict[str, Any]) -> dict[str, Any]:
     values["data"] = {key: expand(path) for key, path in values["data"].items()}
     for file in values["files"].values():
         file["path"] = expand(file["path"])
-    inline = [row for row in values["masks"] if isinstance(row, dict) and "path" in row]
+    inline = [row for row in values["masks"] if isinstance(row, dict) and isinstance(row.get("path"), str)]
     for row in inline:
         row["path"] = expand(row["path"])
     paths = [
@@ -52,21 +52,6 @@ def _expanded(values: dict[str, Any]) -> dict[str, Any]:
             do="name another folder",
         )
     return values
-
-
-def expand(path: str) -> str:
-    """A path with its environment variables (``$SCRATCH``, ``${SCRATCH}``) and its leading ``~`` or ``~user`` replaced.
-
-    A variable that is not set stays as it is: a folder may have a ``$`` in its name. Raises Refusal for a user that does
-    not exist.
-    """
-    path = os.path.expandvars(path)
-    if not path.startswith("~"):
-        return path
-    try:
-        return str(Path(path).expanduser())
-    except RuntimeError as error:
-        raise Refusal(f"{path}: {error}", expected="a path", do="write the path in full") from error
 
 
 class Config:

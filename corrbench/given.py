@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from corrbench.errors import Refusal
@@ -56,15 +57,24 @@ def mask_files(path: Path) -> dict[str, Path]:
     """The files that given masks are made of, by name: an archive, or every PNG of a folder."""
     if not path.is_dir():
         return {"masks": path}
-    return {
-        p.relative_to(path).as_posix(): p
-        for p in path.rglob("*")
-        if p.suffix.lower() == ".png" and not is_litter(p.name)
-    }
+    found = {}
+    for place, _, names in os.walk(path, followlinks=True):
+        for name in names:
+            if name.lower().endswith(".png") and not is_litter(name):
+                whole = Path(place, name)
+                found[whole.relative_to(path).as_posix()] = whole
+    return found
 
 
 def check_given(row: Mapping[str, Any], where: str) -> None:
-    """Raise Refusal for a row of masks that leads nowhere."""
+    """Raise Refusal for a row of masks that leads nowhere, or out of the masks that count."""
+    inside = PurePosixPath(row.get("inside", "."))
+    if inside.is_absolute() or ".." in inside.parts:
+        raise Refusal(
+            f"{where}: inside: {row['inside']}", expected="a folder inside the masks", do="correct `inside:` or `path:`"
+        )
+    if "path" in row and "file" in row:
+        raise Refusal(f"{where}: path and file", expected="one of them", do="remove one")
     if row["addresses"] and "/" in row["file"]:
         raise Refusal(
             f"{where}: file: {row['file']}, with addresses",

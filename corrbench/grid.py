@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from corrbench.datasets.opening import is_tracking, is_youtube_vos
@@ -11,10 +11,39 @@ from corrbench.errors import Refusal, nearest
 from corrbench.given import SOURCE, GivenMasks, check_given
 from corrbench.pretraining.recipe import PRETRAINED, TIERS, network_of
 from corrbench.propagation.protocol import Protocol
+from corrbench.reading import expand
 from corrbench.rows import AllRows, validate
 from corrbench.segmentation.protocol import MaskPropagation
 from corrbench.tracking.protocol import Probe, check_probe, own_probe
 from corrbench.training import Training
+
+BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
+"""Blocks of layer1 .. layer4."""
+
+
+def check_same_file(entry: Entry, others: Iterable[Entry], place: str) -> None:
+    """Raise Refusal for two rows of masks that call different archives by one name."""
+    assert entry.given is not None
+    said = {key: entry.given.row.get(key) for key in ("file", "addresses", "size", "hash")}
+    for other in others:
+        if other.given is not None and said["file"] is not None and other.given.row.get("file") == said["file"]:
+            theirs = {key: other.given.row.get(key) for key in said}
+            if theirs != said:
+                raise Refusal(
+                    f"{place}: file: {said['file']}, which {other.method['name']} fetches from elsewhere or expects with another hash",
+                    expected="one archive for one name",
+                    do="rename `file:` in one of the rows",
+                )
+
+
+def check_block(encoder: Mapping[str, Any], method: str) -> None:
+    """Raise Refusal for a block that a layer does not have."""
+    if "block" in encoder and encoder["block"] >= (count := BLOCKS[encoder["arch"]][int(encoder["layer"][-1]) - 1]):
+        raise Refusal(
+            f"method {method}: encoder.block: {encoder['block']} of {encoder['layer']} of a {encoder['arch']}",
+            expected=f"a number from 0 to {count - 1}",
+            do="correct the row",
+        )
 
 
 class Grid:
@@ -47,6 +76,7 @@ class Grid:
                             found[entry.key] = entry
         for i, row in enumerate(masks):
             entry = self._given(row, f"{where}: masks[{i}]")
+            check_same_file(entry, found.values(), f"{where}: masks[{i}]")
             if entry.key in found:
                 raise Refusal(
                     f"{where}: masks[{i}]: two entries with the id {entry.id} on {entry.benchmark['name']}",
@@ -62,7 +92,9 @@ class Grid:
 
     def _given(self, row: str | Mapping[str, Any], place: str) -> Entry:
         """The entry of masks that were made elsewhere."""
-        values = self.rows.masks.get(row, place) if isinstance(row, str) else validate(dict(row), "masks", place)
+        values = dict(self.rows.masks.get(row, place)) if isinstance(row, str) else validate(dict(row), "masks", place)
+        if "path" in values:
+            values["path"] = expand(values["path"])
         check_given(values, place)
         benchmark = self.rows.benchmarks.get(values["benchmark"], f"{place}.benchmark")
         if is_tracking(benchmark):
@@ -81,6 +113,7 @@ class Grid:
         row = self.rows.methods.get(method, f"{place}.methods")
         measured = self.rows.benchmarks.get(benchmark, f"{place}.benchmarks")
         encoder, members = dict(row["encoder"]), [method]
+        check_block(encoder, method)
         if encoder["arch"] == "fusion":
             members = encoder["members"]
             encoder["members"] = [
@@ -184,6 +217,13 @@ class Grid:
                     expected=f"`member:` of files.{source} to be {' or '.join(members)}; the other member is the released one",
                     do="add or correct `member:`",
                 )
+            for member in members:
+                if member != own and "released" not in self.rows.methods.get(member, place):
+                    raise Refusal(
+                        f"{place}: the fusion {row['name']} with the file {source} as {own}: {member} has no released weights",
+                        expected="a member with released weights beside the file",
+                        do="choose another fusion, or give the other member the file",
+                    )
             return tuple(WeightsId(member, source if member == own else "released") for member in members)
         if PRETRAINED.match(source):
             rows = {member: self.rows.methods.get(member, place) for member in members}

@@ -35,6 +35,8 @@ NEUTRAL = frozenset(
         "yamls",
         "pretraining/cost",
         "pretraining/curves",
+        "pretraining/drawing",
+        "pretraining/watching",
     )
 )
 """Modules that no number passes through: they talk to people, draw, write what they are given, or read settings that are

@@ -23,6 +23,21 @@ def user_path(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
+def expand(path: str) -> str:
+    """A path with its environment variables (``$SCRATCH``, ``${SCRATCH}``) and its leading ``~`` or ``~user`` replaced.
+
+    A variable that is not set stays as it is: a folder may have a ``$`` in its name. Raises Refusal for a user that does
+    not exist.
+    """
+    path = os.path.expandvars(path)
+    if not path.startswith("~"):
+        return path
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError as error:
+        raise Refusal(f"{path}: {error}", expected="a path", do="write the path in full") from error
+
+
 def regular(path: Path) -> Path:
     """The path, if it leads to an ordinary file. Raises Refusal by name for anything else: missing, a folder, a dangling
     link, a link to itself, a pipe or a device."""

@@ -65,8 +65,13 @@ def add(before: Mapping[str, Any], asked: Mapping[str, Any], where: str) -> tupl
     entries: dict[tuple[str, str], Entry] = {}
     for part in (before, asked):
         if part:  # read with all rows and files: a name that one of them lacks is in the other
-            known = {**values, "runs": copy.deepcopy(part["runs"])}
-            entries |= {e.key: e for e in Config(copy.deepcopy(known), where).entries}
+            known = {
+                **values,
+                "runs": copy.deepcopy(part.get("runs", [])),
+                "masks": copy.deepcopy(part.get("masks", [])),
+            }
+            entries |= {e.key: e for e in Config(copy.deepcopy(known), where).entries if e.given is None}
+    values["masks"] = before.get("masks", [])
     values["runs"] = [
         {"methods": [e.method["name"]], "weights": [e.source], "protocols": [e.protocol.name], "benchmarks": [e.benchmark["name"]]}
         for e in sorted(entries.values(), key=lambda e: bool(e.weights))  # what has no network comes first

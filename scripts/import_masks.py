@@ -4,18 +4,20 @@ What a folder or an archive may look like is in corrbench/datasets/given_masks.p
 """
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from corrbench.datasets.davis import open_davis
-from corrbench.datasets.given_masks import find_masks, opened, read_sequence
+import numpy as np
+
+from corrbench.datasets.davis import open_davis, read_annotation
+from corrbench.datasets.given_masks import Wanted, find_masks, opened, read_sequence
 from corrbench.datasets.opening import is_youtube_vos, read_findings
 from corrbench.datasets.palette import save_mask
 from corrbench.datasets.youtube_vos import open_youtube_vos
 from corrbench.errors import Refusal, run_program
-from corrbench.files import digest, file_hash, settings_of, write_record
-from corrbench.images import read_ids
+from corrbench.files import digest, file_hash, json_option, settings_of, write_record
 from corrbench.outputs import claim, made_folder
 from corrbench.progress import Progress
 from corrbench.provenance import code_version, libraries
@@ -28,6 +30,7 @@ def main() -> None:
     parser.add_argument("--given", type=user_path, required=True, help="folder or archive of masks")
     parser.add_argument("--settings", required=True, help="JSON: where the masks are inside it")
     parser.add_argument("--version", default="", help="content version of the masks, for the record")
+    parser.add_argument("--claim", default="null", help="JSON: the published hash of the archive")
     parser.add_argument("--data", type=user_path, required=True, help="inputs.json that the doctor wrote")
     parser.add_argument("--root", type=user_path, required=True, help="data root; never written to")
     parser.add_argument("--masks", type=user_path, required=True, help="folder of masks to write")
@@ -36,14 +39,15 @@ def main() -> None:
 
     code = code_version("scripts/import_masks.py")
     settings, data = settings_of(args.settings), read_findings(args.data)
+    given = _identity(args.given, json_option(args.claim, "--claim"))
     # who made the masks with what is not known: no device, no torch
     versions = {name: version for name, version in libraries().items() if name != "torch"}
     record = {
         "settings": settings, "weights_sha256": [], "inputs": data["fingerprint"], "scoring": data["row"]["scoring"],
-        "version": args.version, "code": code,
+        "version": args.version, "given": given, "code": code,
     }  # fmt: skip
     sequences, frames = {}, 0
-    with claim(args.out), opened(args.given, args.out.parent) as folder, made_folder(args.masks, "masks") as temporary:
+    with claim(args.out), opened(args.given, args.out) as folder, made_folder(args.masks, "masks") as temporary:
         if inside := settings.get("inside"):
             folder = folder / inside
             if not folder.is_dir():
@@ -51,7 +55,7 @@ def main() -> None:
         places = find_masks(folder, data["sequences"])
         with Progress("import", len(places), unit="sequence") as bar:
             for name in data["sequences"]:
-                written = _sequence(places[name], name, data, args.root, temporary / name)
+                written = _sequence(places[name], wanted(name, data, args.root), temporary / name)
                 sequences[name] = {"frames": len(written), "files": written}
                 frames += len(written)
                 bar.advance(note=name)
@@ -66,24 +70,54 @@ def main() -> None:
     print(f"{args.entry}: {frames} masks of {len(sequences)} sequences")
 
 
-def _sequence(folder: Path, name: str, data: Mapping[str, Any], root: Path, out: Path) -> dict[str, str]:
-    """Write the masks of one sequence; their hashes by ``<sequence>/<frame>.png``."""
+def _identity(path: Path, claim: Mapping[str, str] | None) -> dict[str, Any]:
+    """What was given: the name and hash of an archive. Raises Refusal for one that is not the published file."""
+    if not path.is_file():
+        if claim is not None:
+            raise Refusal(f"{path}: a folder", expected="the archive that `hash:` is of", do="remove `hash:`")
+        return {"name": path.name, "sha256": None, "claim": None}
+    if claim is not None and not (found := file_hash(path, claim["algorithm"])).startswith(claim["value"]):
+        if claim.get("on_mismatch", "refuse") != "warn":
+            raise Refusal(
+                f"{path}: {claim['algorithm']} is {found}, published is {claim['value']}",
+                expected="the published file",
+                do="download it again",
+            )
+        print(f"warning: {path}: {claim['algorithm']} is {found}, published is {claim['value']}", file=sys.stderr)
+    return {"name": path.name, "sha256": file_hash(path), "claim": claim}
+
+
+def wanted(name: str, data: Mapping[str, Any], root: Path) -> Wanted:
+    """What the masks of one sequence must be."""
     row = data["row"]
-    if is_youtube_vos(row):
+    if is_youtube_vos(row):  # objects start in different frames; the server wants some of the frames
         video = open_youtube_vos(root, row, [name], data).video(name)
-        frames = sorted(video.scored)
-        first = read_ids(next(iter(video.annotations.values())), video.known)
-        objects, scored = None, frames
-    else:
-        sequence = open_davis(root, row, [name], data).sequence(name)
-        first = sequence.first_annotation(single_object=row["scoring"] == "single-object")
-        frames, objects = sequence.frames, int(first.max())
-        scored = frames if row["scoring"] == "server" else frames[1:-1]  # the first and the last are not scored here
+        frames = tuple(path.stem for path in video.images)
+        starts: dict[int, str] = {}
+        annotations = {t: read_annotation(path, known=video.known) for t, path in sorted(video.annotations.items())}
+        for t, ids in annotations.items():
+            for number in np.unique(ids[ids > 0]).tolist():
+                starts.setdefault(number, frames[t])
+        scored = tuple(frame for frame in frames if frame in video.scored)
+        return Wanted(frames, scored, starts, next(iter(annotations.values())), scored, single=False)
+    sequence = open_davis(root, row, [name], data).sequence(name)
+    single = row["scoring"] == "single-object"
+    first, frames = sequence.first_annotation(single_object=single), tuple(sequence.frames)
+    starts = {number: frames[0] for number in np.unique(first[first > 0]).tolist()}
+    # the first and the last are not scored here; a server wants all of them
+    scored = frames if row["scoring"] == "server" else frames[1:-1]
+    return Wanted(frames, frames, starts, first, scored, single=single)
+
+
+def _sequence(folder: Path, what: Wanted, out: Path) -> dict[str, str]:
+    """Write the masks of one sequence; their hashes by ``<sequence>/<frame>.png``."""
     out.mkdir()
-    height, width = first.shape
-    for frame, ids in read_sequence(folder, frames, shape=(height, width), objects=objects, scored=scored):
+    for frame, ids in read_sequence(folder, what):
         save_mask(out / f"{frame}.png", ids)
-    return {f"{name}/{p.name}": file_hash(p) for p in sorted(out.iterdir())}
+    for frame in set(what.scored) - set(what.needed(min(what.starts.values(), key=what.frames.index))):
+        if not (out / f"{frame}.png").exists():  # before any object starts
+            save_mask(out / f"{frame}.png", np.zeros(what.first.shape, np.uint8))
+    return {f"{out.name}/{p.name}": file_hash(p) for p in sorted(out.iterdir())}
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def _given(site, rows, disk, placed):
         for name in names:
             if benchmark.startswith("ytvos"):
                 root = disk / ("youtube-vos-val" if "2019" in benchmark else "youtube-vos-2018-val")
-                for image in root.glob("valid/JPEGImages/*/*.jpg"):
+                for image in root.glob("all_frames/valid_all_frames/JPEGImages/*/*.jpg"):  # as its program writes them
                     path = placed / "mivos-results" / name / image.parent.name / f"{image.stem}.png"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     save_mask(path, np.ones((48, 48), np.uint8))

@@ -361,11 +361,31 @@ def test_a_recipe_may_have_gpus_and_workers_of_its_own(tmp_path):
         config(pretraining={"recipes": {"crv": {"gpus": 2}}})
 
 
-def test_a_fusion_takes_a_file_for_the_member_that_it_names():
+def test_a_fusion_takes_a_file_for_the_member_that_it_names(tmp_path):
     file = {"mine": {"path": "/x.pth", "member": "moco-v1-r50"}}
     (entry,) = config(files=file, **run(methods=["sfc"], weights=["mine"])).entries
     assert [w.path for w in entry.weights] == ["fc-r18/released", "moco-v1-r50/mine"]
     with pytest.raises(Refusal, match=r"says for no member(.|\n)*fc-r18 or moco-v1-r50"):
         config(**run(methods=["sfc"], weights=["mine"]))
+    (tmp_path / "methods").mkdir()
+    row = {"base": "sfc", "name": "own", "encoder": {"members": ["fc-r50", "moco-v1-r50"]}}
+    (tmp_path / "methods/own.yaml").write_text(yaml.safe_dump(row))
+    with pytest.raises(Refusal, match="fc-r50 has no released weights"):
+        config(rows=[str(tmp_path)], files=file, **run(methods=["own"], weights=["mine"]))
     with pytest.raises(Refusal, match="as its member crw-r18"):
         config(files={"mine": {"path": "/x.pth", "member": "crw-r18"}}, **run(methods=["sfc"], weights=["mine"]))
+
+
+def test_what_a_tracker_cannot_read_is_refused(tmp_path):
+    """Its backbone reads whole layers in RGB or Lab; another network's row would repeat the same number under its name."""
+    for method, said in (("uvc-r18", "encoder.colour: luminance"), ("vfs-r18-block0", "encoder.block: 0")):
+        with pytest.raises(Refusal, match=said):
+            config(
+                files={},
+                data={"otb100": str(tmp_path)},
+                **run(methods=[method], weights=["random"], benchmarks=["otb100"]),
+            )
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods/deep.yaml").write_text("base: vfs-r18\nname: deep\nencoder: {block: 9}\n")
+    with pytest.raises(Refusal, match="block: 9 of layer3(.|\n)*from 0 to 1"):
+        config(rows=[str(tmp_path)], files={}, **run(methods=["deep"], weights=["random"]))

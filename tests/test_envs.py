@@ -7,7 +7,6 @@ from conftest import ROOT
 
 from corrbench.provenance import reached_modules
 
-OPTIONAL = {"wandb"}  # corrbench[watch]
 NAMES = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "PIL": "pillow"}
 
 
@@ -36,7 +35,7 @@ def test_conda_has_what_the_stages_import():
     for program in programs:
         for module in reached_modules(ROOT / "scripts" / f"{program}.py"):
             imported |= set(re.findall(r"^\s*(?:import|from) (\w+)", module.read_text(), re.MULTILINE))
-    third = imported - OPTIONAL - set(__import__("sys").stdlib_module_names) - {"corrbench", "scripts", "davis2017"}
+    third = imported - set(__import__("sys").stdlib_module_names) - {"corrbench", "scripts", "davis2017"}
     assert {NAMES.get(name, name) for name in third} <= set(conda_pins())
 
 

@@ -4,36 +4,76 @@ Layouts, at any depth of the folder or archive:
 
 - ``<sequence>/<frame>.png`` with object ids: palette or gray (DAVIS, YouTube-VOS, the results of LIIR and MiVOS), or in the
   colors of the DAVIS palette;
-- ``<sequence>/<object>/<frame>.png``: one mask for each object, everything above half is the object (SAM 2's separate masks).
+- ``<sequence>/<object>/<frame>.png``: one mask for each object (SAM 2's separate masks).
 
-Masks of a single object may be gray from 0 to 255, as networks write probabilities: from 128 on it is the object.
+Masks of one object may be gray from 0 to 255, as networks write probabilities: from 128 on it is the object. Whether they
+are is judged by all frames of a sequence together: a frame in which the network is unsure has no large value.
 """
 
 from __future__ import annotations
 
 import io
-import tempfile
-from collections.abc import Iterator, Sequence
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from corrbench.datasets.archive import unpack
-from corrbench.datasets.davis import is_soft
+from corrbench.datasets.davis import MOST_IDS
 from corrbench.datasets.palette import PALETTE
 from corrbench.errors import Refusal, few
-from corrbench.images import Pixels, check_png, decode_ids
+from corrbench.images import Pixels, check_picture, decode_ids
 from corrbench.reading import is_litter, natural, read_bytes, what_lies_in
 
 HALF = 128
 """Gray value from which on a pixel of a soft mask is the object."""
+LEVELS = 10
+"""Values above 0 of all masks of one object, from beyond which on they are gray levels. Fewer and small ones are ids."""
+SAME = 0.98
+"""Overlap from which on the mask of the first frame is the annotation that was given."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What masks of one sequence must be."""
+
+    frames: tuple[str, ...]
+    """All frames of the video, in order."""
+    written: tuple[str, ...]
+    """Those whose masks are kept."""
+    starts: Mapping[int, str]
+    """The frame in which each object starts, by its id."""
+    first: Pixels
+    """The first annotation, ``[H, W]`` ids."""
+    scored: tuple[str, ...]
+    """Frames that must be there, from the start of the first object on."""
+    single: bool
+    """One object, whatever its value (DAVIS-2016)."""
+
+    @property
+    def ids(self) -> set[int]:
+        """Ids that a mask may have: up to the largest where all objects start at once (DAVIS leaves out some)."""
+        at_once = len(set(self.starts.values())) == 1
+        return set(range(1, max(self.starts) + 1)) if at_once else set(self.starts)
+
+    def needed(self, start: str) -> list[str]:
+        """Scored frames from a frame on."""
+        at = {frame: t for t, frame in enumerate(self.frames)}
+        return [frame for frame in self.scored if at[frame] >= at[start]]
 
 
 @contextmanager
-def opened(path: Path, beside: Path) -> Iterator[Path]:
-    """A folder of masks: `path` itself, or what is in the archive, unpacked beside an output while the block lasts."""
+def opened(path: Path, out: Path) -> Iterator[Path]:
+    """A folder of masks: `path` itself, or what is in the archive, unpacked beside the output `out` while the block lasts.
+
+    What a killed run leaves is removed by the next one that claims `out`.
+    """
     if path.is_dir():
         yield path
         return
@@ -41,22 +81,26 @@ def opened(path: Path, beside: Path) -> Iterator[Path]:
         raise Refusal(
             f"{path}: no such file or folder", expected="masks", do="correct `path:`, or place the masks there"
         )
-    beside.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".masks-", dir=beside) as folder:
-        unpack([path], Path(folder) / "masks")
-        yield Path(folder) / "masks"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = out.with_name(f".{out.stem}.{os.getpid()}-{secrets.token_hex(3)}.tmp{out.suffix}")
+    try:
+        unpack([path], folder / "masks")
+        yield folder / "masks"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_masks(folder: Path, sequences: Sequence[str]) -> dict[str, Path]:
     """The folder of every sequence. Raises Refusal for sequences that are missing, or that several places have."""
     wanted = set(sequences)
     found: dict[Path, dict[str, Path]] = {}
-    for place in sorted(p for p in folder.rglob("*") if p.is_dir() and p.name in wanted):
-        if any(p.suffix.lower() == ".png" and not is_litter(p.name) for p in place.rglob("*")):
-            found.setdefault(place.parent, {})[place.name] = place
-    complete = [parent for parent, have in found.items() if wanted <= have.keys()]
+    for place, folders, _ in os.walk(folder, followlinks=True):
+        for name in sorted(wanted.intersection(folders)):
+            if _has_pictures(Path(place) / name):
+                found.setdefault(Path(place), {})[name] = Path(place) / name
+    complete = sorted(parent for parent, have in found.items() if wanted <= have.keys())
     if len(complete) > 1:
-        names = few([str(p.relative_to(folder)) for p in complete])
+        names = few([p.relative_to(folder).as_posix() for p in complete])
         raise Refusal(
             f"{folder}: {len(complete)} sets of masks ({names})",
             expected="masks of one run",
@@ -73,81 +117,160 @@ def find_masks(folder: Path, sequences: Sequence[str]) -> dict[str, Path]:
     )
 
 
-def read_sequence(
-    folder: Path, frames: Sequence[str], *, shape: tuple[int, int], objects: int | None, scored: Sequence[str]
-) -> Iterator[tuple[str, Pixels]]:
-    """The masks of one sequence as (frame, ``[H, W]`` uint8 ids) in the order of `frames`.
+def _has_pictures(folder: Path) -> bool:
+    return any(name.lower().endswith(".png") and not is_litter(name) for _, _, names in os.walk(folder, followlinks=True) for name in names)  # fmt: skip
 
-    `shape`: height and width that they must have. `objects`: the largest id (None: not known). `scored`: the frames that
-    must be there. Raises Refusal for missing frames, another size, larger ids, and values that are no ids.
+
+def read_sequence(folder: Path, wanted: Wanted) -> Iterator[tuple[str, Pixels]]:
+    """The masks of one sequence as (frame, ``[H, W]`` uint8 ids), in the order of `wanted.written`.
+
+    Raises Refusal for missing frames and objects, another size, ids that the annotations lack, and masks that seem to be
+    numbered from another frame.
     """
-    layers = _layers(folder, frames, scored)
-    for frame in frames:
-        at = {number: files[frame] for number, files in layers.items() if frame in files}
-        if not at:
+    numbers = _objects(folder)
+    if numbers:
+        layers = {k: _layer(folder, wanted, k, place) for k, place in numbers.items()}
+        if missing := sorted(wanted.starts.keys() - numbers.keys()):
+            raise Refusal(
+                f"{folder}: no masks of object {few([str(k) for k in missing])}; it holds {what_lies_in(folder)}",
+                expected=f"a folder for each object: {few([str(k) for k in sorted(wanted.starts)])}",
+                do="add them",
+            )
+    else:
+        layers = {0: _layer(folder, wanted, 0, folder)}
+    first = wanted.frames[0]
+    for frame in dict.fromkeys([first, *wanted.written]):
+        there = {k: layer.read(frame) for k, layer in layers.items() if frame in layer.files}
+        if not there:
             continue
-        if 0 in at:
-            ids = _read(at[0], single=objects == 1)
-        else:
-            ids = np.zeros(shape, np.uint8)
-            for number, path in at.items():
-                mask = _read(path, single=True)
-                _check(path, mask, shape, 1)
-                ids[mask > 0] = number
-        _check(next(iter(at.values())), ids, shape, objects)
-        yield frame, ids
+        ids = there[0] if 0 in there else np.zeros(wanted.first.shape, np.uint8)
+        for k, mask in there.items():
+            if k:
+                ids[mask > 0] = k
+        if frame == first and wanted.frames[-1] not in next(iter(layers.values())).files:
+            _check_first(folder, ids, wanted)
+        if frame in wanted.written:
+            yield frame, ids
 
 
-def _layers(folder: Path, frames: Sequence[str], scored: Sequence[str]) -> dict[int, dict[str, Path]]:
-    """Files by frame: of all objects at once (0), or of each object by its number."""
-    parts = sorted(p for p in folder.iterdir() if p.is_dir() and p.name.isdecimal())
-    places = {0: folder} if not parts else {int(p.name): p for p in parts}
-    if parts and 0 in places:
-        raise Refusal(f"{places[0]}: masks of an object 0", expected="objects numbered from 1", do="rename the folders")
-    return {number: _frames(place, frames, scored, alone=not parts) for number, place in places.items()}
+def _check_first(folder: Path, ids: Pixels, wanted: Wanted) -> None:
+    """Raise Refusal where the last frame has no mask and that of the first is not its annotation: they are one frame off."""
+    own, given = ids > 0, wanted.first > 0
+    overlap = int(np.count_nonzero(own & given)) / max(int(np.count_nonzero(own | given)), 1)
+    if overlap < SAME:
+        raise Refusal(
+            f"{folder}: no mask of the last frame {wanted.frames[-1]}, and the mask of the first is not its annotation "
+            f"(overlap {overlap:.0%})",
+            expected="masks that are numbered as the frames are",
+            do="rename them: it looks as if the first mask was that of the second frame",
+        )
 
 
-def _frames(folder: Path, frames: Sequence[str], scored: Sequence[str], *, alone: bool) -> dict[str, Path]:
+@dataclass(frozen=True)
+class _Layer:
+    """Masks of all objects, or of one of them."""
+
+    files: Mapping[str, Path]
+    ids: set[int]
+    shape: tuple[int, int]
+    rule: str
+    """`ids`: the stored values. `object`: any value above 0. `soft`: from `HALF` on."""
+
+    def read(self, frame: str) -> Pixels:
+        path = self.files[frame]
+        ids = _decoded(path)
+        if self.rule != "ids":
+            ids = (ids >= HALF if self.rule == "soft" else ids > 0).astype(np.uint8)
+        if ids.shape != self.shape:
+            raise Refusal(
+                f"{path}: {ids.shape[1]}x{ids.shape[0]} pixels",
+                expected=f"{self.shape[1]}x{self.shape[0]} as the annotation",
+                do="write the masks at the size of the annotations",
+            )
+        if odd := sorted(set(np.unique(ids).tolist()) - self.ids - {0}):
+            raise Refusal(
+                f"{path}: object id {few([str(k) for k in odd])}",
+                expected=f"the ids of the annotations: {few([str(k) for k in sorted(self.ids)], 8)}",
+                do="write the masks with the ids of the annotations",
+            )
+        return ids
+
+
+def _layer(folder: Path, wanted: Wanted, number: int, place: Path) -> _Layer:
+    """The files of all objects (`number` 0) or of one, with the rule by which their values are read."""
+    if number and number not in wanted.ids:
+        raise Refusal(
+            f"{place}: masks of an object {number}",
+            expected=f"the objects of the annotations: {few([str(k) for k in sorted(wanted.ids)], 8)}",
+            do="rename the folders",
+        )
+    start = wanted.starts.get(number) or min(wanted.starts.values(), key=wanted.frames.index)
+    files = _files(place, wanted, wanted.needed(start))
+    one = bool(number) or wanted.single or set(wanted.starts) == {1}
+    rule = "ids"
+    if one:
+        values: set[int] = set()
+        for path in files.values():
+            values |= set(np.unique(_decoded(path)).tolist())
+        values.discard(0)
+        if len(values) > LEVELS:
+            rule = "soft"
+        elif len(values) > 1 and max(values) > MOST_IDS:
+            raise Refusal(
+                f"{place}: masks of one object with the values {few([str(v) for v in sorted(values)], LEVELS)}",
+                expected=f"one value above 0, or gray levels of a soft mask (more than {LEVELS} of them)",
+                do="write masks of 0 and 255",
+            )
+        elif number or wanted.single or values == {255}:
+            rule = "object"
+    return _Layer(files, {1} if number or rule != "ids" else wanted.ids, wanted.first.shape, rule)  # type: ignore[arg-type]
+
+
+def _objects(folder: Path) -> dict[int, Path]:
+    """Folders of objects by number; empty where the masks are those of all objects."""
+    parts = [p for p in folder.iterdir() if p.is_dir() and p.name.isdecimal() and _has_pictures(p)]
+    flat = [p.name for p in folder.iterdir() if p.suffix.lower() == ".png" and not is_litter(p.name)]
+    if parts and flat:
+        raise Refusal(
+            f"{folder}: masks ({few(flat)}) beside folders of objects ({few([p.name for p in parts])})",
+            expected="one or the other",
+            do="remove one of them",
+        )
+    return {int(p.name): p for p in sorted(parts)}
+
+
+def _files(folder: Path, wanted: Wanted, needed: Sequence[str]) -> dict[str, Path]:
     """Masks by frame name. Masks that are numbered in another way are taken in order if there is one for every frame."""
     pngs = sorted(
         (p for p in folder.iterdir() if p.suffix.lower() == ".png" and not is_litter(p.name)),
         key=lambda p: natural(p.name),
     )
-    found = {p.stem: p for p in pngs}
+    found, frames = {p.stem: p for p in pngs}, wanted.frames
     if found.keys().isdisjoint(frames) and len(pngs) == len(frames):
         return dict(zip(frames, pngs, strict=True))
-    lacking = [f for f in scored if f not in found]
+    lacking = [f for f in needed if f not in found]
     stray = [stem for stem in found if stem not in set(frames)]
-    if stray or (lacking and alone):
+    if stray or lacking:
         said = f"no mask of {few(lacking)}" if lacking else f"masks of no frame: {few(stray)}"
         raise Refusal(
             f"{folder}: {said}; it holds {what_lies_in(folder)}",
-            expected=f"frames {frames[0]} to {frames[-1]}, of which {len(scored)} are scored, or one mask for each frame in order",
+            expected=f"frames {frames[0]} to {frames[-1]}, of which {len(needed)} are scored, or one mask for each frame in order",
             do="name the masks as the frames are named",
         )
     return found
 
 
-def _read(path: Path, *, single: bool) -> Pixels:
-    """Ids of a mask file; `single`: of one object, which is 1."""
+def _decoded(path: Path) -> Pixels:
+    """The values of a mask file; of an RGB picture in the colors of the DAVIS palette the ids that they stand for."""
     data = read_bytes(path)
-    ids = _colors(path, data)
-    if ids is None:
-        ids = decode_ids(path, data)
-    if not single:
-        return ids
-    return (ids >= HALF if is_soft(ids, single_object=True) else ids != 0).astype(np.uint8)
-
-
-def _colors(path: Path, data: bytes) -> Pixels | None:
-    """Ids of an RGB picture in the colors of the DAVIS palette; None for a picture of one channel."""
-    check_png(path, data)
+    check_picture(path, data, rotation=False, what="mask")
     with Image.open(io.BytesIO(data)) as image:
         if image.mode not in ("RGB", "RGBA"):
-            return None
+            return decode_ids(path, data)
         rgb = np.asarray(image.convert("RGB")).astype(np.int32)
-    code = rgb @ np.array([1 << 16, 1 << 8, 1])
-    known = {int(c @ np.array([1 << 16, 1 << 8, 1])): i for i, c in reversed(list(enumerate(PALETTE[:22].astype(int))))}
+    weights = np.array([1 << 16, 1 << 8, 1])
+    code = rgb @ weights
+    known = {int(color @ weights): i for i, color in reversed(list(enumerate(PALETTE[:22].astype(int))))}
     colors, inverse = np.unique(code, return_inverse=True)
     if odd := [f"#{c:06x}" for c in colors if int(c) not in known]:
         raise Refusal(
@@ -156,18 +279,3 @@ def _colors(path: Path, data: bytes) -> Pixels | None:
             do="write the masks as palette PNGs",
         )
     return np.array([known[int(c)] for c in colors], np.uint8)[inverse].reshape(code.shape)
-
-
-def _check(path: Path, ids: Pixels, shape: tuple[int, int], objects: int | None) -> None:
-    if ids.shape != shape:
-        raise Refusal(
-            f"{path}: {ids.shape[1]}x{ids.shape[0]} pixels",
-            expected=f"{shape[1]}x{shape[0]} as the annotation",
-            do="write the masks at the size of the annotations",
-        )
-    if objects is not None and int(ids.max()) > objects:
-        raise Refusal(
-            f"{path}: object id {ids.max()}",
-            expected=f"ids up to {objects}, the largest of the first annotation",
-            do="write the masks with the ids of the first annotation",
-        )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import errno
+import os
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -192,12 +194,14 @@ def read_list(path: Path, root: Path, kind: Kind) -> list[Path]:
                 expected=f"{what} below {root}",
                 do="correct the list or the root",
             )
-        if not there.resolve().is_relative_to(root.resolve()):
+        # links stay as they are: only the name decides where it is
+        place, base = os.path.abspath(there), os.path.abspath(root)
+        if os.path.commonpath([place, base]) != base or place == base:
             raise Refusal(
                 f"{path}: {name}: not below {root}", expected=f"{what} below the root", do="name another root"
             )
-        found.append(root / there.resolve().relative_to(root.resolve()) if there.is_absolute() else there)
-    twice = [str(p) for i, p in enumerate(found) if p in set(found[:i])] if len(set(found)) < len(found) else []
+        found.append(root / os.path.relpath(place, base))
+    twice = [str(p) for p, count in Counter(found).items() if count > 1]
     if twice or not found:
         raise Refusal(
             f"{path}: " + (f"{few(twice)} more than once" if twice else "no names"),

@@ -49,8 +49,7 @@ class Options:
     channels: int = 256
 
     def __post_init__(self) -> None:
-        low, high = self.crop
-        if not 0 <= low <= high <= 1:
+        if len(self.crop) != 2 or not 0 <= self.crop[0] <= self.crop[1] <= 1:
             raise Refusal(
                 f"crop: {list(self.crop)}", expected="two shares of the area, from 0 to 1", do="correct the option"
             )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +27,8 @@ Picture = NDArray[np.uint8]
 MODES = ("online", "offline", "disabled")
 """What W&B knows as WANDB_MODE."""
 FOLDER = "pictures"
+PATIENCE = 60
+"""Seconds that a run waits at its end for a service to take what is left."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class TensorBoard(Sink):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise _missing("tensorboard") from None
-        self.writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1 if step else None)
+        self.writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         for name, value in figures.items():
@@ -116,7 +120,20 @@ class WandB(Sink):
         self.run.log({name: self.wrap(image)}, step=step)
 
     def close(self, *, complete: bool) -> None:
-        self.run.finish(exit_code=0 if complete else 1)
+        """Send what is left, for `PATIENCE` seconds at most: the service may be away, and all of it is in the run's folder."""
+        ending = threading.Thread(target=self._finish, args=(0 if complete else 1,), daemon=True)
+        ending.start()
+        ending.join(PATIENCE)
+        if ending.is_alive():
+            print(
+                f"{self.name}: not everything was sent in {PATIENCE} s; `wandb sync` sends {self.run.dir} later",
+                flush=True,
+            )
+            _end_children("wandb-core")  # else the interpreter waits for it at its end
+
+    def _finish(self, status: int) -> None:
+        with contextlib.suppress(Exception):
+            self.run.finish(exit_code=status)
 
 
 class Pictures(Sink):
@@ -208,6 +225,15 @@ def closing(sinks: Sinks | None) -> Iterator[None]:
     finally:
         if sinks is not None:
             sinks.close(complete=complete)
+
+
+def _end_children(name: str) -> None:
+    """Kill child processes of this one by their name."""
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError, KeyError):
+            said = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+            if said["Name"] == name and int(said["PPid"]) == os.getpid():
+                os.kill(int(status.parent.name), signal.SIGKILL)
 
 
 def _missing(package: str) -> Refusal:

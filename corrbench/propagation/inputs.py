@@ -47,7 +47,16 @@ def prepare(image: NDArray[np.uint8], sizes: Sizes, rule: Image, colour: str) ->
     """
     if not sizes.padded and sizes.network != sizes.image:
         image = cv2.resize(image, sizes.network[::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8)
-    pixels: NDArray[Any] = image.astype(np.float32) / 255.0
+    pixels = in_color(image.astype(np.float32) / 255.0, colour, dino=rule.normalization == "dino")
+    tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    if sizes.padded:
+        bottom, right = sizes.network[0] - sizes.image[0], sizes.network[1] - sizes.image[1]
+        tensor = torch.nn.functional.pad(tensor, (0, right, 0, bottom))
+    return tensor
+
+
+def in_color(pixels: NDArray[Any], colour: str, *, dino: bool = False) -> NDArray[np.float32]:
+    """BGR ``[H, W, 3]`` float32 in 0..1 to the network's color space, normalized."""
     if colour == "lab":
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2LAB)
         mean, std = LAB_MEAN, LAB_STD
@@ -57,10 +66,5 @@ def prepare(image: NDArray[np.uint8], sizes: Sizes, rule: Image, colour: str) ->
         mean, std = LUMINANCE, LUMINANCE
     else:
         pixels = pixels[:, :, ::-1]
-        mean, std = RGB_MEAN, DINO_STD if rule.normalization == "dino" else RGB_STD
-    pixels = (pixels - np.array(mean, np.float32)) / np.array(std, np.float32)
-    tensor = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-    if sizes.padded:
-        bottom, right = sizes.network[0] - sizes.image[0], sizes.network[1] - sizes.image[1]
-        tensor = torch.nn.functional.pad(tensor, (0, right, 0, bottom))
-    return tensor
+        mean, std = RGB_MEAN, DINO_STD if dino else RGB_STD
+    return np.asarray((pixels - np.array(mean, np.float32)) / np.array(std, np.float32), np.float32)

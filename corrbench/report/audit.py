@@ -17,6 +17,7 @@ from corrbench.config import Config
 from corrbench.datasets.opening import Kind, data_files
 from corrbench.entries import Entry, WeightsId
 from corrbench.errors import Refusal, few
+from corrbench.given import GivenMasks, mask_files
 from corrbench.pretraining.recipe import Recipe, pretrain_code
 from corrbench.provenance import code_version
 from corrbench.report.masks import altered_masks
@@ -218,9 +219,23 @@ class Audit:
                 checks |= _named(
                     "made with another layer of the probe", record.get("head"), head_of(self.config, entry, self.notes)
                 )
-            if entry.given is not None and (version := self.config.masks_version(entry, self.notes)):
-                checks["masks that were given changed"] = (record.get("version"), version)
+            if entry.given is not None:
+                checks |= self._given(entry.given, mapping(record.get("given")), record.get("version"))
             self._note(path, checks)
+
+    def _given(self, given: GivenMasks, record: Mapping[str, Any], version: Any) -> dict[str, tuple[Any, Any]]:
+        """What was given, against what lies there now; masks that are gone after they were read contradict nothing."""
+        path = given.path(self.config.results)
+        if now := "" if given.fetched else self.notes.version(mask_files(path)):
+            return {"masks that were given changed": (version, now)}
+        checks: dict[str, tuple[Any, Any]] = {
+            "published hash of the masks": (mapping(record.get("claim")).get("value"), mapping(given.row.get("hash")).get("value")),
+        }  # fmt: skip
+        if "file" in given.row:
+            checks["file of the masks"] = (record.get("name"), path.name)
+        if path.is_file():
+            checks["masks that were given changed"] = (record.get("sha256"), self.notes.sha256(path))
+        return checks
 
     def _decoding(self, entry: Entry) -> tuple[Any, str]:
         """Settings and code of what wrote the masks."""

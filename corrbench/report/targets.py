@@ -68,16 +68,22 @@ def read_targets(config: Config) -> list[Target]:
         for row in table["rows"]:
             name = row["protocol"]
             found.append(Target(table["benchmark"], row, _hash(config, name, f"{path}: {row['id']}") if name else None))
-    for entry in config.entries:
-        published = None if entry.given is None else entry.given.published
-        known = [t.values["id"] for t in found if t.benchmark == entry.benchmark["name"]]
-        if published is not None and published not in known:
+    return found
+
+
+def check_published(config: Config) -> None:
+    """Raise Refusal for given masks that name a published row which their benchmark does not have."""
+    asked = [e for e in config.entries if e.given is not None and e.given.published is not None]
+    tables = [read_yaml(path) for path in target_files(config)] if asked else []
+    for entry in asked:
+        benchmark = entry.benchmark["name"]
+        known = [row["id"] for table in tables if table["benchmark"] == benchmark for row in table["rows"]]
+        if entry.given is not None and (published := entry.given.published) not in known:
             raise Refusal(
-                f"masks {entry.method['name']}: published: no row {published!r} on {entry.benchmark['name']}",
-                expected=nearest(published, known),
+                f"masks {entry.method['name']}: published: no row {published!r} on {benchmark}",
+                expected=nearest(str(published), known),
                 do="correct it, or leave `published:` out",
             )
-    return found
 
 
 def _hash(config: Config, name: str, where: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +18,7 @@ from torch.nn.functional import interpolate, normalize, pad
 
 from corrbench.encoders.stm import STM
 from corrbench.errors import Refusal
-from corrbench.propagation.inputs import LAB_MEAN, LAB_STD, RGB_MEAN, RGB_STD
+from corrbench.propagation.inputs import in_color
 
 Picture = NDArray[np.uint8]
 """``[H, W, 3]`` uint8 BGR."""
@@ -58,12 +57,7 @@ def encode(net: nn.Module, image: Picture, device: torch.device, *, colour: str 
     height, width = image.shape[:2]
     x, y = -width % stride, -height % stride
     padding = (x // 2, x - x // 2, y // 2, y - y // 2)
-    pixels: NDArray[Any] = image.astype(np.float32) / 255
-    if colour == "lab":
-        pixels, mean, std = cv2.cvtColor(pixels, cv2.COLOR_BGR2LAB), LAB_MEAN, LAB_STD
-    else:
-        pixels, mean, std = pixels[:, :, ::-1], RGB_MEAN, RGB_STD
-    pixels = (pixels - np.array(mean, np.float32)) / np.array(std, np.float32)
+    pixels = in_color(image.astype(np.float32) / 255, colour)
     tensor = pad(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None], padding).to(device)
     with torch.inference_mode():
         if isinstance(net, STM):

@@ -124,6 +124,13 @@ def check_probe(probe: Probe, method: Mapping[str, Any], source: str, place: str
             expected=own_probe(method),
             do="correct the run; `own` is the probe of the method's network",
         )
+    odd = [key for key in ("block", "colour") if key in encoder and encoder[key] not in ("rgb", "lab")]
+    if odd:
+        raise Refusal(
+            f"{place}: probe {probe.name} with {method['name']}, whose network has encoder.{odd[0]}: {encoder[odd[0]]}",
+            expected="a whole layer of a network that reads RGB or Lab: the tracker's backbone is no other",
+            do="measure this row on masks",
+        )
     family = method.get("released", {}).get("family")
     made_here = source.startswith(("random", "smoke", "short", "paper"))
     if probe.head == "released" and (made_here or (source == "released" and family != "vfs-tracking")):

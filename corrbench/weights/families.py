@@ -139,14 +139,14 @@ FAMILIES: tuple[Family, ...] = (
         signature=(r"(?:module\.)?encoderVideo\.conv1\.",),
         take=((r"(?:module\.)?encoderVideo\." + _RESNET, r"\g<name>"),),
         drop=((r"(?:module\.)?encoderVideo\.fc\.", "classifier of the backbone"),
-              (r"(?:module\.)?(?!encoderVideo\.)", "training head")),
+              (r"(?!(?:module\.)?encoderVideo\.)", "training head")),
         flat=True,
     ),
     Family(
         "uvc", "Liusifei/UVC checkpoint; ajabri/videowalk code/utils/__init__.py load_uvc_model", ("state_dict",),
         signature=(r"(?:module\.)?gray_encoder\.conv1\.",),
         take=((r"(?:module\.)?gray_encoder\." + _RESNET, r"\g<name>"),),
-        drop=((r"(?:module\.)?(?!gray_encoder\.)", "encoder of colors, decoder and training heads"),),
+        drop=((r"(?!(?:module\.)?gray_encoder\.)", "encoder of colors, decoder and training heads"),),
     ),
     Family(
         "mivos", "hkchengrex/Mask-Propagation propagation_model.pth, model/{network,modules}.py", (None,),

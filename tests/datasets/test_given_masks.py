@@ -2,12 +2,13 @@
 
 import shutil
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from corrbench.datasets.given_masks import find_masks, opened, read_sequence
+from corrbench.datasets.given_masks import Wanted, find_masks, opened, read_sequence
 from corrbench.datasets.palette import PALETTE, save_mask
 from corrbench.errors import Refusal
 
@@ -22,8 +23,12 @@ def ids_of(t, objects=2):
     return ids
 
 
-def read(folder, frames=FRAMES, objects=2, scored=FRAMES[1:-1]):
-    return dict(read_sequence(folder, frames, shape=SHAPE, objects=objects, scored=scored))
+def read(folder, frames=FRAMES, objects=2, scored=None, single=False, **change):
+    """The masks of a sequence of DAVIS, whose objects all start in the first frame."""
+    frames, scored = tuple(frames), tuple(frames[1:-1] if scored is None else scored)
+    starts = dict.fromkeys(range(1, objects + 1), frames[0])
+    what = Wanted(frames, frames, starts, ids_of(0, objects), scored, single=single)
+    return dict(read_sequence(folder, replace(what, **change)))
 
 
 def write_palette(path, ids):
@@ -57,13 +62,76 @@ def test_one_mask_for_each_object(tmp_path):
         assert np.array_equal(ids, ids_of(t))
 
 
-def test_a_single_object_may_be_soft_gray(tmp_path):
-    """From 128 on it is the object; 0 and 255, or 0 and 1, are taken as they are."""
+@pytest.mark.parametrize("single", [True, False])
+def test_masks_of_one_object_may_be_soft_gray(tmp_path, single):
+    """Judged by all frames together: where the network is unsure no value is large, and the object is not there."""
     soft = np.linspace(0, 255, SHAPE[0] * SHAPE[1]).astype(np.uint8).reshape(SHAPE)
-    for frame, values in zip(FRAMES, (soft, (soft >= 128) * np.uint8(255), (soft >= 128) * np.uint8(1), soft), strict=True):  # fmt: skip
+    pictures = (soft, soft // 6, np.full(SHAPE, 30, np.uint8), soft)
+    for frame, values in zip(FRAMES, pictures, strict=True):
         write_gray(tmp_path / "cow" / f"{frame}.png", values)
-    for ids in read(tmp_path / "cow", objects=1).values():
-        assert np.array_equal(ids, soft >= 128)
+    found = list(read(tmp_path / "cow", objects=1, single=single).values())
+    assert all(np.array_equal(ids, values >= 128) for ids, values in zip(found, pictures, strict=True))
+    assert found[1].sum() == found[2].sum() == 0
+
+
+def test_one_value_is_a_mask_and_small_ones_are_ids(tmp_path):
+    for t, frame in enumerate(FRAMES):
+        write_gray(tmp_path / "white" / f"{frame}.png", ids_of(t, 1) * np.uint8(255))
+        write_gray(tmp_path / "ids" / f"{frame}.png", ids_of(t, 3))
+        write_gray(tmp_path / "odd" / f"{frame}.png", ids_of(t, 2) * np.uint8(100))
+    for name in ("white", "ids"):  # of DAVIS-2016, several ids are one object
+        for t, ids in enumerate(read(tmp_path / name, objects=1, single=True).values()):
+            assert np.array_equal(ids, ids_of(t, 1 if name == "white" else 3) > 0)
+    assert set(np.unique(read(tmp_path / "white", objects=1)["00001"])) == {0, 1}
+    with pytest.raises(Refusal, match="object id 2, 3"):
+        read(tmp_path / "ids", objects=1)
+    with pytest.raises(Refusal, match="with the values 100, 200"):
+        read(tmp_path / "odd", objects=1, single=True)
+
+
+def test_every_object_has_its_folder_and_its_frames(tmp_path):
+    for t, frame in enumerate(FRAMES):
+        for k in (1, 2):
+            write_gray(tmp_path / "cow" / str(k) / f"{frame}.png", (ids_of(t) == k).astype(np.uint8) * 255)
+    (tmp_path / "cow/2/00002.png").unlink()
+    with pytest.raises(Refusal, match="no mask of 00002"):
+        read(tmp_path / "cow")
+    shutil.rmtree(tmp_path / "cow/2")
+    with pytest.raises(Refusal, match="no masks of object 2"):
+        read(tmp_path / "cow")
+    write_gray(tmp_path / "cow/300/00000.png", ids_of(0))
+    with pytest.raises(Refusal, match="an object 300"):
+        read(tmp_path / "cow")
+    write_gray(tmp_path / "cow/00000.png", ids_of(0))
+    with pytest.raises(Refusal, match="beside folders of objects"):
+        read(tmp_path / "cow")
+
+
+def test_of_youtube_vos_every_frame_may_have_a_mask(tmp_path):
+    """Trackers write all frames from the first object on; the server wants some. The second object starts later."""
+    change = {"starts": {1: "00001", 5: "00002"}, "written": ("00000", "00002"), "first": ids_of(1, 1)}
+    for t in (1, 2, 3):
+        ids = ids_of(t)
+        write_palette(tmp_path / "cow" / f"{FRAMES[t]}.png", np.where(ids == 2, 5, ids).astype(np.uint8))
+    found = read(tmp_path / "cow", scored=("00000", "00002"), **change)
+    assert list(found) == ["00002"] and set(np.unique(found["00002"])) == {0, 1, 5}
+    write_palette(tmp_path / "cow/00002.png", ids_of(2))
+    with pytest.raises(Refusal, match="object id 2"):
+        read(tmp_path / "cow", scored=("00000", "00002"), **change)
+
+
+def test_masks_that_are_one_frame_off_are_refused(tmp_path):
+    """Numbered from 0 without the first frame: nothing is missing but the last."""
+    for t in (1, 2, 3):
+        write_palette(tmp_path / "cow" / f"{FRAMES[t - 1]}.png", ids_of(t))
+    with pytest.raises(
+        Refusal, match="no mask of the last frame 00003, and the mask of the first is not its annotation"
+    ):
+        read(tmp_path / "cow")
+    write_palette(
+        tmp_path / "cow/00000.png", ids_of(0)
+    )  # the given one: the last frame is missing, which is not scored
+    assert list(read(tmp_path / "cow")) == FRAMES[:3]
 
 
 def test_masks_are_found_at_any_depth_of_a_folder_or_archive(tmp_path):
@@ -75,7 +143,7 @@ def test_masks_are_found_at_any_depth_of_a_folder_or_archive(tmp_path):
         for path in sorted((tmp_path / "out").rglob("*")):
             archive.write(path, path.relative_to(tmp_path))
     for path in (tmp_path / "out", tmp_path / "out.zip"):
-        with opened(path, tmp_path / "work") as folder:
+        with opened(path, tmp_path / "work/out.json") as folder:
             places = find_masks(folder, ["dog", "cow"])
             assert np.array_equal(read(places["dog"])["00002"], ids_of(2))
     assert not list((tmp_path / "work").iterdir())
@@ -86,7 +154,7 @@ def test_masks_that_are_numbered_otherwise_are_taken_in_order(tmp_path):
     frames = [f"{t:05d}" for t in range(5, 17)]
     for t in range(len(frames)):
         write_palette(tmp_path / "cow" / f"{t}.png", ids_of(t % 4))
-    masks = read(tmp_path / "cow", frames, scored=frames[1:-1])
+    masks = read(tmp_path / "cow", frames)
     assert list(masks) == frames and all(np.array_equal(ids, ids_of(t % 4)) for t, ids in enumerate(masks.values()))
 
 
@@ -148,5 +216,5 @@ def test_missing_sequences_and_several_sets_are_refused(tmp_path):
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     with pytest.raises(Refusal, match=r"2 sets of masks \(a, b\)"):
         find_masks(tmp_path, ["cow"])
-    with pytest.raises(Refusal, match="no such file"), opened(tmp_path / "c.zip", tmp_path):
+    with pytest.raises(Refusal, match="no such file"), opened(tmp_path / "c.zip", tmp_path / "out.json"):
         pass

@@ -109,7 +109,7 @@ def test_resnet50_and_the_stages_whose_strides_are_removed():
     assert model.online_projector.linear1.in_channels == 2048 and model.predictor.linear1.out_channels == 24
     assert model.online_encoder(torch.zeros(1, 3, 64, 64)).shape == (1, 2048, 8, 8)
     assert Model(Options(hidden=16, channels=8, dense=())).online_encoder(torch.zeros(1, 3, 64, 64)).shape[2:] == (2, 2)
-    for wrong in ({"crop": (0.5, 0.2)}, {"dense": ("layer1",)}):
+    for wrong in ({"crop": (0.5, 0.2)}, {"crop": (0.5,)}, {"dense": ("layer1",)}):
         with pytest.raises(Refusal, match="correct the option"):
             Options(**wrong)
 

@@ -1,6 +1,9 @@
 """Runs that are watched: TensorBoard, Weights & Biases without a network, pictures; none of it moves a weight."""
 
 import json
+import threading
+import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,8 +12,9 @@ import torch
 from runs import make_frames, pretrain, same_state
 
 from corrbench.errors import Refusal
+from corrbench.pretraining import watching
 from corrbench.pretraining.drawing import SIDE, attention_picture, walk_picture
-from corrbench.pretraining.watching import Sink, Sinks, Watch
+from corrbench.pretraining.watching import Sink, Sinks, TensorBoard, WandB, Watch
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +141,28 @@ def test_attention_is_drawn_where_it_points():
         (without_mark[..., 0] - without_mark[..., 2]).astype(np.float32), (16, 16), interpolation=cv2.INTER_AREA
     )
     assert np.unravel_index(heat.argmax(), heat.shape) == (8 - 1, 8 + 2)
+
+
+def test_a_service_that_does_not_answer_ends_no_run(monkeypatch, capsys):
+    """W&B's finish may wait for hours for a service that is away."""
+    sink = WandB.__new__(WandB)
+    blocked = threading.Event()
+    sink.run = SimpleNamespace(finish=lambda exit_code: blocked.wait(), dir="runs/wandb/x")
+    monkeypatch.setattr(watching, "PATIENCE", 0.2)
+    before = time.monotonic()
+    sink.close(complete=True)
+    assert time.monotonic() - before < 5 and "wandb sync" in capsys.readouterr().out
+    blocked.set()
+
+
+def test_steps_of_an_abandoned_start_are_replaced(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for value, steps in ((1.0, range(1, 6)), (2.0, range(1, 4))):
+        sink = TensorBoard(tmp_path, 0)
+        for step in steps:
+            sink.log(step, {"loss": value})
+        sink.close(complete=False)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 2.0), (2, 2.0), (3, 2.0)]

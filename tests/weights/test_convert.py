@@ -290,3 +290,14 @@ def test_weights_replaced_after_they_were_recorded(tmp_path, methods):
     save_weights(path, random_weights(row["encoder"], method="random-r18", seed=1))
     with pytest.raises(Refusal, match="was replaced while it was read"):
         load_encoder(row["encoder"], [path], torch.device("cpu"), sha256=[recorded])
+
+
+@pytest.mark.parametrize(
+    ("case", "key"), [("timecycle", "module.encoderVideo.neck.weight"), ("uvc", "module.gray_encoder.neck.weight")]
+)
+def test_a_strange_tensor_of_the_encoder_is_no_training_head(tmp_path, case, key, methods):
+    raw, method, *_ = checkpoints.build(case)
+    raw["state_dict"][key] = torch.zeros(3)
+    torch.save(raw, tmp_path / "x.pth")
+    with pytest.raises(Refusal, match="1 unexpected key"):
+        convert(tmp_path / "x.pth", encoder=methods.get(method, "test")["encoder"], method=method)

@@ -1,6 +1,7 @@
 """Masks that others made, as rows of the table: fetched, named by path, packed for a server, stale when they change."""
 
 import functools
+import hashlib
 import shutil
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ from flow import CONFIG, planned, snakemake, write
 from corrbench.config import Config
 from corrbench.errors import Refusal
 from corrbench.report.table import read_table
+from corrbench.report.targets import check_published
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -82,3 +84,41 @@ def test_refusals_of_given_masks(tmp_path):
         Config({**there, "masks": ["liir-fall"]})
     with pytest.raises(Refusal, match="expected"):
         Config({**there, "masks": [{"name": "mine", "benchmark": "davis2017-val"}]})
+    for inside in ("../x", "/x"):
+        with pytest.raises(Refusal, match="inside"):
+            Config({**there, "masks": [{**base, "inside": inside}]})
+    fetched = [{"name": n, "benchmark": "davis2017-val", "file": "a.zip", "addresses": [f"http://x/{n}"]} for n in ("a", "b")]  # fmt: skip
+    with pytest.raises(Refusal, match="one archive for one name"):
+        Config({**there, "masks": fetched})
+    with pytest.raises(Refusal, match=r"no row 'liir-fall'(.|\n)*liir-full"):
+        check_published(Config({**there, "masks": [{**base, "published": "liir-fall"}]}))
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks/home.yaml").write_text("name: home\npath: ~/masks\nbenchmark: davis2017-val\n")
+    (entry,) = Config({**there, "rows": [str(tmp_path)], "masks": ["home"]}).entries
+    assert entry.given.path(tmp_path).is_absolute()
+
+
+def test_masks_behind_links_and_the_published_hash(tmp_path):
+    """A folder of linked sequences is as stale as any; an archive is the published one, or nothing is read."""
+    write(tmp_path, {**CONFIG, "runs": [{"methods": ["identity"], "weights": ["none"], "benchmarks": ["tiny-val"]}]})
+    snakemake(tmp_path, "--", "results/table.csv", cores=2)
+    made = tmp_path / "results/tiny-val/identity.none.identity/masks"
+    shutil.copytree(made, tmp_path / "disk")
+    (tmp_path / "linked").mkdir()
+    for name in ("one", "three"):
+        (tmp_path / "linked" / name).symlink_to(tmp_path / "disk" / name)
+    shutil.make_archive(str(tmp_path / "packed"), "zip", made)
+    sha = hashlib.sha256((tmp_path / "packed.zip").read_bytes()).hexdigest()
+    rows = [{"name": "linked", "path": "linked", "benchmark": "tiny-val"},
+            {"name": "packed", "path": "packed.zip", "benchmark": "tiny-val", "hash": {"algorithm": "sha256", "value": sha}}]  # fmt: skip
+    write(tmp_path, {**CONFIG, "runs": [], "masks": rows})
+    snakemake(tmp_path, "--", "results/table.csv", cores=2)
+    assert set(read_table(tmp_path / "results/table.csv")["weights"]) == {"masks"}
+    shutil.copy(tmp_path / "disk/one/00002.png", tmp_path / "disk/three/00002.png")
+    assert planned(tmp_path, "--", "results/table.csv")["import_masks"] == ["tiny-val/linked.masks.given"]
+    shutil.copy(made / "three/00002.png", tmp_path / "disk/three/00002.png")
+    rows[1]["hash"] = {"algorithm": "sha256", "value": "0" * 64}
+    write(tmp_path, {**CONFIG, "runs": [], "masks": rows})
+    refused = snakemake(tmp_path, "--", "results/table.csv", check=False)
+    log = (tmp_path / "results/logs/import_masks/tiny-val/packed.masks.given.log").read_text()
+    assert refused.returncode and "published is 0000" in log

@@ -15,7 +15,7 @@ from corrbench.outputs import MANIFEST
 from corrbench.provenance import code_version
 from corrbench.pretraining.recipe import pretrain_code
 from corrbench.report.shown import audit_shown
-from corrbench.report.targets import covered, target_files
+from corrbench.report.targets import check_published, covered, target_files
 from corrbench.tracking.protocol import Probe
 from corrbench.waiting import note, told
 from corrbench.workflow import Notes, gpu_count
@@ -24,6 +24,7 @@ try:
     # read by our own reader, which refuses what Snakemake's passes over: a key that stands twice, several files that differ
     CONFIG = Config.of_files(workflow.configfiles, workflow.config_settings.config)
     CONFIG.check_data()
+    check_published(CONFIG)
 except Exception as error:
     stop(explain(error) or error)
 
@@ -149,6 +150,11 @@ def given_masks(wildcards):
     """The folder or archive of masks that somebody else made."""
     entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
     return str(entry.given.path(CONFIG.results))
+
+
+def given_claim(wildcards):
+    entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
+    return canonical_json(entry.given.row.get("hash"))
 
 
 def masks_address(wildcards):

@@ -173,13 +173,14 @@ rule import_masks:
     params:
         settings=stage_settings,
         version=lambda w: [f"--version={v}"] if (v := given_version(w)) else [],
+        claim=given_claim,
         given=lambda w, input: given_masks(w),
         root=data_root,
         masks=lambda w, output: str(Path(output.masks).parent),
         code=code_version("scripts/import_masks.py"),
     shell:
         "python -m scripts.import_masks --entry {wildcards.entry} --given {params.given:q} --settings {params.settings:q}"
-        " {params.version} --data {input.data:q} --root {params.root:q} --masks {params.masks:q} --out {output.summary:q} > {log:q} 2>&1"
+        " {params.version} --claim {params.claim:q} --data {input.data:q} --root {params.root:q} --masks {params.masks:q} --out {output.summary:q} > {log:q} 2>&1"
 
 
 rule submission:
