@@ -17,10 +17,7 @@ from typing import Any
 
 from corrbench.errors import Refusal
 from corrbench.files import atomic
-
-ROOT = Path(__file__).resolve().parents[1]
-"""The checkout."""
-
+from corrbench.resources import file_of, name_of
 
 NEUTRAL = frozenset(
     f"corrbench/{name}.py"
@@ -31,6 +28,7 @@ NEUTRAL = frozenset(
         "outputs",
         "progress",
         "provenance",
+        "resources",
         "rows",
         "yamls",
         "pretraining/cost",
@@ -47,13 +45,12 @@ compared themselves."""
 def code_version(script: str) -> str:
     """12 hex digits over the syntax trees of a program and of every project module that it reaches.
 
-    `script` is relative to the checkout (``scripts/evaluate.py``). What cannot move a number does not count: comments,
+    `script` is a name below the project (``scripts/evaluate.py``). What cannot move a number does not count: comments,
     docstrings, formatting, the words of a refusal (anything after ``raise``) and the modules of `NEUTRAL`. So an edited
     comment leaves the version as it is, and an edited formula changes it for exactly the stages that use it.
     """
     hasher = hashlib.sha256()
-    for path in reached_modules(ROOT / script):
-        name = path.relative_to(ROOT).as_posix()
+    for name, path in sorted((name_of(path), path) for path in reached_modules(file_of(script))):
         if name not in NEUTRAL:
             hasher.update(f"{name}\n{_read(path).formulas}\n".encode())
     return hasher.hexdigest()[:12]
@@ -147,9 +144,9 @@ def _files_of(name: str) -> tuple[Path, ...]:
     """The project files that run when a module is imported: importing a.b runs a/__init__.py too."""
     parent, _, _ = name.rpartition(".")
     above = _files_of(parent) if parent else ()
-    if parent and not above and not ROOT.joinpath(*parent.split(".")).is_dir():
+    if parent and not above and not file_of(parent.replace(".", "/")).is_dir():
         return ()  # nothing of this project
-    stem = ROOT.joinpath(*name.split("."))
+    stem = file_of(name.replace(".", "/"))
     return (*above, *(p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()))
 
 

@@ -11,11 +11,11 @@ import jsonschema
 import yaml
 
 from corrbench.errors import Refusal, nearest
-from corrbench.provenance import ROOT
 from corrbench.reading import is_litter
+from corrbench.resources import HOME
 from corrbench.yamls import read_yaml
 
-SCHEMAS = ROOT / "workflow" / "schemas"
+SCHEMAS = HOME / "workflow" / "schemas"
 
 
 @cache
@@ -252,7 +252,7 @@ class AllRows:
     """The rows of every kind: those of the project and those of further folders."""
 
     def __init__(self, folders: Iterable[Path], where: str = "config") -> None:
-        self.folders = [ROOT / "config", *folders]
+        self.folders = [HOME / "config", *folders]
         for folder in self.folders:
             if not folder.is_dir():
                 raise Refusal(

@@ -14,14 +14,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from corrbench.changes import differences
 from corrbench.config_files import check_files
 from corrbench.controller import parse_stale
 from corrbench.errors import Refusal, run_program
-
-ROOT = Path(__file__).resolve().parents[1]
+from corrbench.resources import HOME
 
 
 @dataclass
@@ -160,7 +158,7 @@ def main() -> None:
     if not any(a in ("-c", "--cores", "-j", "--jobs", "--profile") or a.startswith("--cores=") for a in arguments):
         command += ["--cores", "all"]
     if not any(a in ("-s", "--snakefile") for a in arguments):
-        command += ["--snakefile", str(ROOT / "Snakefile")]
+        command += ["--snakefile", str(HOME / "Snakefile")]
     command += arguments
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

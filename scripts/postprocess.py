@@ -13,7 +13,7 @@ from corrbench.metrics.masks import SUMMARY
 from corrbench.outputs import made_folder
 from corrbench.parallel import threads
 from corrbench.progress import Progress
-from corrbench.propagation.decode import decode
+from corrbench.propagation.decode import mask_of
 from corrbench.propagation.folder import check_score_file
 from corrbench.propagation.protocol import Decode
 from corrbench.provenance import code_version, libraries
@@ -44,8 +44,7 @@ def decode_sequence(work: Work) -> dict[str, str]:
     work.masks.mkdir(parents=True)
     hashes = {}
     for t, (frame, scores) in enumerate(zip(reader.frames, reader, strict=True)):
-        first = t == 0 and work.rule.first_frame == "annotation"
-        mask = reader.first_mask if first else decode(scores, reader.ids, reader.sizes, work.rule)
+        mask = mask_of(t, scores, reader.first_mask, reader.ids, reader.sizes, work.rule)
         path = work.masks / f"{frame}.png"
         save_mask(path, mask)
         hashes[f"{work.masks.name}/{path.name}"] = file_hash(path)

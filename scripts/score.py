@@ -27,9 +27,9 @@ from corrbench.datasets.davis import other_layout
 from corrbench.errors import Refusal, few, run_program
 from corrbench.files import atomic
 from corrbench.outputs import claim
-from corrbench.provenance import ROOT
 from corrbench.reading import user_path
 from corrbench.report.shown import audit_shown
+from corrbench.resources import HOME
 from corrbench.scoring import add, earlier, leave_out_lost, plain_name
 
 PATIENCE = 20
@@ -84,7 +84,7 @@ def check_before_running(args: argparse.Namespace, values: dict[str, Any]) -> No
 
 def run_workflow(config: Path, *more: str) -> int:
     """Snakemake's exit status. A signal to this program ends Snakemake and its jobs, too, and is then raised."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/local"),
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile"), "--profile", str(HOME / "profiles/local"),
                "--configfile", str(config), *(more or ("--quiet", "rules"))]  # fmt: skip
     # a group of its own: a key press reaches this program alone, which then ends all of them in order
     child = subprocess.Popen(command, process_group=0, env={**os.environ, PARENT: str(os.getpid())})

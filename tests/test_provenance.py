@@ -5,7 +5,7 @@ import shutil
 import pytest
 from conftest import ROOT
 
-from corrbench import provenance
+from corrbench import provenance, resources
 
 
 @pytest.fixture
@@ -13,7 +13,8 @@ def checkout(tmp_path, monkeypatch):
     """A small copy of the project to edit."""
     for folder in ("corrbench", "scripts"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setattr(resources, "HOME", tmp_path)
+    monkeypatch.setattr(resources, "PACKAGE", tmp_path / "corrbench")
     yield tmp_path
     forget()  # other tests of this process ask about the real checkout
 

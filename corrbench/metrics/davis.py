@@ -13,7 +13,8 @@ The rules (davisvideochallenge/davis2017-evaluation, davis2017/{metrics,evaluati
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Sized
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from corrbench.datasets.davis import Davis, is_soft
+from corrbench.datasets.davis import Davis, Sequence, is_soft
 from corrbench.errors import Refusal, few
 from corrbench.images import NOTHING_KNOWN, VOID, Known, Pixels, read_ids
 from corrbench.parallel import parallel_map
@@ -182,12 +183,7 @@ def _evaluate_sequence(arguments: tuple[Davis, str, Path, bool, Known]) -> list[
     davis, name, masks, single_object, made = arguments
     cv2.setNumThreads(1)  # one process per core
     sequence = davis.sequence(name)
-    if len(sequence.annotations) < 3:
-        raise Refusal(
-            f"{name}: {len(sequence.annotations)} annotated frames",
-            expected="at least 3: the first and the last are not scored",
-            do="leave the sequence out (`subsets` in a config, or a benchmark row without it)",
-        )
+    check_length(sequence)
     files = list_files(masks / name, (".png",))
     made.check_names(masks / name, [p.name for p in files], "annotations")
     found = {path.stem: path for path in files}
@@ -206,6 +202,36 @@ def _evaluate_sequence(arguments: tuple[Davis, str, Path, bool, Known]) -> list[
             expected=f"frame names of the annotations: {sequence.annotations[0].name} to {sequence.annotations[-1].name}",
             do="remove masks of frames that are not annotated; masks numbered from another first frame must be renamed",
         )
+
+    def guess(f: int) -> Pixels:
+        return read_prediction(found[scored[f].stem], single_object=single_object, made=made)
+
+    return _scores(sequence, scored, guess, [str(found[path.stem]) for path in scored], single_object=single_object)
+
+
+def score_sequence(sequence: Sequence, masks: Sized[Pixels], *, single_object: bool = False) -> list[ObjectScores]:
+    """J and F of masks in memory, one ``[H, W]`` of ids for each frame of a sequence. Raises Refusal as `evaluate`."""
+    check_length(sequence)
+    scored = sequence.annotations[1:-1]
+    places = [f"the mask of frame {path.stem}" for path in scored]
+    return _scores(sequence, scored, lambda f: masks[f + 1], places, single_object=single_object)
+
+
+def check_length(sequence: Sequence) -> None:
+    """Raise Refusal for a sequence of which no frame is scored."""
+    if len(sequence.annotations) < 3:
+        raise Refusal(
+            f"{sequence.name}: {len(sequence.annotations)} annotated frames",
+            expected="at least 3: the first and the last are not scored",
+            do="leave the sequence out (`subsets` in a config, or a benchmark row without it)",
+        )
+
+
+def _scores(
+    sequence: Sequence, scored: Sized[Path], guess: Callable[[int], Pixels], places: Sized[str], *, single_object: bool
+) -> list[ObjectScores]:
+    """J and F of every object in the scored frames. `guess` gives the mask of each; `places` say in refusals which it is."""
+    name = sequence.name
     objects = int(sequence.first_annotation(single_object=single_object).max())
     if objects == 0:
         raise Refusal(
@@ -214,22 +240,21 @@ def _evaluate_sequence(arguments: tuple[Davis, str, Path, bool, Known]) -> list[
             do="check the data set with python -m scripts.doctor",
         )
     values = np.empty((2, objects, len(scored)))
-    for f, path in enumerate(scored):
-        truth = sequence.annotation(f + 1, single_object=single_object)
-        guess = read_prediction(found[path.stem], single_object=single_object, made=made)
-        if guess.shape != truth.shape:
+    for f in range(len(scored)):
+        truth, ids = sequence.annotation(f + 1, single_object=single_object), guess(f)
+        if ids.shape != truth.shape:
             raise Refusal(
-                f"{found[path.stem]}: {guess.shape[1]}x{guess.shape[0]} pixels",
+                f"{places[f]}: {ids.shape[1]}x{ids.shape[0]} pixels",
                 expected=f"{truth.shape[1]}x{truth.shape[0]} as the annotation",
                 do="write masks at annotation size",
             )
-        if guess.max() > objects:
+        if ids.max() > objects:
             raise Refusal(
-                f"{found[path.stem]}: object id {guess.max()}",
+                f"{places[f]}: object id {ids.max()}",
                 expected=f"ids up to {objects}, the largest of the first annotation",
                 do="remove ids that the first annotation does not have (255 is not ignored in predictions)",
             )
-        values[0, :, f], values[1, :, f] = frame_scores(truth, guess, objects)
+        values[0, :, f], values[1, :, f] = frame_scores(truth, ids, objects)
     names = tuple(path.stem for path in scored)
     return [ObjectScores(name, i + 1, names, values[0, i], values[1, i]) for i in range(objects)]
 

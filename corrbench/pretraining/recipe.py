@@ -12,7 +12,8 @@ from typing import Any
 
 from corrbench.errors import Refusal, nearest
 from corrbench.files import digest
-from corrbench.provenance import ROOT, code_version
+from corrbench.provenance import code_version
+from corrbench.resources import file_of
 from corrbench.rows import merge, validate
 
 TIERS = ("smoke", "short", "paper")
@@ -99,7 +100,7 @@ def method_module(method: str) -> str:
 
 def option_names(method: str) -> list[str]:
     """Names of a method's options, read from its file: planning imports no torch."""
-    tree = ast.parse((ROOT / (method_module(method).replace(".", "/") + ".py")).read_text())
+    tree = ast.parse(file_of(method_module(method).replace(".", "/") + ".py").read_text())
     kind = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Options")
     return [
         node.target.id for node in kind.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)

@@ -25,6 +25,13 @@ class Sizes:
     """True: the network's input holds the image in its top-left corner; False: it is the image resized."""
 
 
+def mask_of(t: int, scores: Tensor, first: Mask, ids: list[int], sizes: Sizes, rule: Decode) -> Mask:
+    """The mask of frame `t` from its scores ``[K, h, w]``; that of the first frame may be the annotation itself."""
+    if t == 0 and rule.first_frame == "annotation":
+        return first
+    return decode(scores, ids, sizes, rule)
+
+
 def decode(scores: Tensor, ids: list[int], sizes: Sizes, rule: Decode) -> Mask:
     """Upsample ``scores [K, h, w]`` bilinearly (half-pixel centers), normalize, argmax, ids: ``[H, W]``.
 

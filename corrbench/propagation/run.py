@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from corrbench.datasets.davis import Davis, Sequence
+from corrbench.datasets.davis import Davis
 from corrbench.errors import Refusal, of_system
 from corrbench.files import atomic, digest, linked
 from corrbench.machine import peak_memory_mb
 from corrbench.outputs import claim
 from corrbench.parallel import threads
 from corrbench.progress import Progress
+from corrbench.propagation.clip import Video
 from corrbench.propagation.decode import Sizes, decode_classes
 from corrbench.propagation.folder import finish, finished, refuse_foreign_labels, remove_strays
 from corrbench.propagation.inputs import network_size, prepare
@@ -52,7 +53,7 @@ def encode(encoder: nn.Module, image: Tensor, protocol: Protocol) -> Tensor:
     return features.permute(1, 2, 0).contiguous().to(dtype)
 
 
-def _prepared(sequence: Sequence, sizes: Sizes, protocol: Protocol, colour: str) -> Iterator[Tensor]:
+def _prepared(sequence: Video, sizes: Sizes, protocol: Protocol, colour: str) -> Iterator[Tensor]:
     """The prepared images in order, read ahead by a thread."""
 
     def load(t: int) -> Tensor:
@@ -113,7 +114,7 @@ class Clock:
 @torch.inference_mode()
 def propagate_sequence(
     encoder: nn.Module | None,
-    sequence: Sequence,
+    sequence: Video,
     protocol: Protocol,
     device: torch.device,
     *,
