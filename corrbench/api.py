@@ -6,7 +6,7 @@ The same engine, decoding and metric as the workflow's, so the numbers are the s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # listing rows must not wait for torch and pandas
     import torch
     from torch import nn
 
+    from corrbench.encoders.preprocess import Preprocess
     from corrbench.metrics.davis import ObjectScores
     from corrbench.propagation.protocol import Protocol
 
@@ -104,6 +105,8 @@ def evaluate(
     protocol: str = "crw",
     stride: int | None = None,
     color: str = "rgb",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     sequences: str | Sequence[str] | None = None,
     device: str | torch.device | None = None,
     masks: str | Path | None = None,
@@ -111,8 +114,8 @@ def evaluate(
 ) -> Result:
     """Score a model on a benchmark of masks (DAVIS-2016, DAVIS-2017, or a row of yours like them).
 
-    model: maps images ``[B, 3, H, W]``, RGB with ImageNet's normalization (`color="lab"`: Lab as MAST and LIIR read it), to
-    features ``[B, C, h, w]``. It is put into eval mode meanwhile and left as it was, so this works inside a training loop.
+    model: maps images ``[B, 3, H, W]`` to features ``[B, C, h, w]``. Images are RGB with ImageNet's normalization, or with
+    the `mean` and `std` that you give (on 0..1); `color="lab"`: Lab as MAST and LIIR read it. The model is put into eval mode meanwhile and left as it was, so this works inside a training loop.
     root: the data set's folder (``JPEGImages/``, ``Annotations/``, ``ImageSets/``). protocol: a row of config/protocols/.
     stride: pixels of a cell; by default found from the first image. sequences: some of the split, or ``"present"`` for those
     that are there; the result's name then says so. device: where to run; by default where the model is. masks: a folder to
@@ -144,7 +147,7 @@ def evaluate(
     settings = benchmark_settings(row, measured_sequences(row, subset, place))  # type: ignore[arg-type]
     davis = open_davis(place, row, settings["sequences"])
     single = row["scoring"] == "single-object"
-    encoder = UserEncoder(model, stride)
+    encoder = UserEncoder(model, _preprocess(color, mean, std), stride)
     scores: list[ObjectScores] = []
     videos = [davis.sequence(name) for name in davis.sequences]
     with (
@@ -153,7 +156,7 @@ def evaluate(
     ):
         for video in videos:
             guesses = []
-            for mask in masks_of(encoder, video, rules, there, colour=color, single_object=single):
+            for mask in masks_of(encoder, video, rules, there, single_object=single):
                 guesses.append(mask)
                 bar.advance(note=video.name)
             if masks is not None:
@@ -162,7 +165,8 @@ def evaluate(
         where = device_name(there)
     record = {
         "benchmark": row["name"], "label": settings["label"], "sequences": settings["sequences"], "model": type(model).__name__,
-        "protocol": {"name": rules.name, "hash": rules.hash, "settings": rules.settings()}, "stride": encoder.stride, "color": color,
+        "protocol": {"name": rules.name, "hash": rules.hash, "settings": rules.settings()}, "stride": encoder.stride,
+        "preprocess": asdict(encoder.preprocess),
         "device": where, "libraries": libraries(),
     }  # fmt: skip
     return Result(settings["label"], rules.name, rules.hash, tuple(scores), record)
@@ -176,6 +180,8 @@ def propagate(
     protocol: str = "crw",
     stride: int | None = None,
     color: str = "rgb",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     device: str | torch.device | None = None,
     rows: Sequence[str | Path] = (),
 ) -> list[NDArray[np.uint8]]:
@@ -190,9 +196,13 @@ def propagate(
     from corrbench.propagation.clip import clip_of
     from corrbench.propagation.masks import masks_of
 
-    rules, clip, encoder = _rules(protocol, rows), clip_of(frames, first_mask), UserEncoder(model, stride)
+    rules, clip, encoder = (
+        _rules(protocol, rows),
+        clip_of(frames, first_mask),
+        UserEncoder(model, _preprocess(color, mean, std), stride),
+    )
     with borrowed(encoder, None if device is None else torch.device(device)) as there:
-        return list(masks_of(encoder, clip, rules, there, colour=color))
+        return list(masks_of(encoder, clip, rules, there))
 
 
 def _rules(name: str, rows: Sequence[str | Path]) -> Protocol:
@@ -204,6 +214,19 @@ def _rules(name: str, rows: Sequence[str | Path]) -> Protocol:
             f"protocol {name}, which uses no network", expected="a protocol of encoders", do="name another one"
         )
     return rules
+
+
+def _preprocess(color: str, mean: Sequence[float] | None, std: Sequence[float] | None) -> Preprocess:
+    from corrbench.encoders.preprocess import Preprocess
+
+    if color not in ("rgb", "lab", "luminance"):
+        raise Refusal(f"color {color!r}", expected="rgb, lab or luminance", do="correct it")
+    own = Preprocess.of_color(color)
+    found = {"mean": own.mean if mean is None else tuple(map(float, mean)), "std": own.std if std is None else tuple(map(float, std))}  # fmt: skip
+    for name, values in found.items():
+        if len(values) != 3 or (name == "std" and min(values) <= 0):
+            raise Refusal(f"{name}: {list(values)}", expected="three numbers, and a std above 0", do="correct it")
+    return replace(own, **found)  # type: ignore[arg-type]
 
 
 def _save_masks(folder: Path, names: Sequence[str], masks: Sequence[NDArray[np.uint8]]) -> None:

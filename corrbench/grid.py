@@ -119,11 +119,11 @@ class Grid:
             encoder["members"] = [
                 self.rows.methods.get(m, f"method {method}: encoder.members")["encoder"] for m in members
             ]
-            kinds = {(m["arch"] == "resnet18_hr", m.get("colour"), str(m.get("strides"))) for m in encoder["members"]}
+            kinds = {(m["arch"] == "resnet18_hr", m.get("color"), str(m.get("strides"))) for m in encoder["members"]}
             if len(kinds) > 1 or any(m["arch"] in ("fusion", "none", "stm") for m in encoder["members"]):
                 raise Refusal(
                     f"method {method}: members {' and '.join(members)} cannot be fused",
-                    expected="two plain networks of one grid and one colour space",
+                    expected="two plain networks of one grid and one color space",
                     do="correct `members:`",
                 )
         rules: Protocol | Probe | MaskPropagation

@@ -51,12 +51,11 @@ def main() -> None:
     device = pick_device(args.device)
     row = load_weights(args.weights).meta["encoder"]
     net = load_encoder(row, [args.weights], device)
-    colour = row.get("colour", "rgb")
     temperature = (1.0 if row["arch"] == "stm" else 0.05) if args.temperature is None else args.temperature
     if not 0 < temperature < math.inf:
         raise Refusal(f"--temperature {temperature}", expected="a number above 0", do="correct --temperature")
     images = read_image(args.source), read_image(args.target)
-    source, target = (encode(net, image, device, colour=colour, source=i == 0) for i, image in enumerate(images))
+    source, target = (encode(net, image, device, source=i == 0) for i, image in enumerate(images))
 
     def look(points: list[tuple[float, float]], mask: np.ndarray | None) -> np.ndarray:
         values = mask_values(source, mask) if mask is not None else sum(point_values(source, x, y) for x, y in points)

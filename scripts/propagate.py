@@ -61,7 +61,6 @@ def main() -> None:
     sequences = data["sequences"]
     if args.part:
         sequences = part_of(sequences, *part_numbers(args.part))
-    members = settings["encoder"].get("members", [settings["encoder"]])
     provenance = {"entry": args.entry, "device": device_name(device), "libraries": libraries()}
     with claim(args.out), claim(args.labels) if args.part is None else nullcontext():
         summary = propagate_benchmark(
@@ -71,7 +70,6 @@ def main() -> None:
             device,
             args.labels,
             record=record,
-            colour=members[0].get("colour", "rgb"),
             single_object=data["row"]["scoring"] == "single-object",
             whole=args.part is None,
         )

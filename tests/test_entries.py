@@ -378,7 +378,7 @@ def test_a_fusion_takes_a_file_for_the_member_that_it_names(tmp_path):
 
 def test_what_a_tracker_cannot_read_is_refused(tmp_path):
     """Its backbone reads whole layers in RGB or Lab; another network's row would repeat the same number under its name."""
-    for method, said in (("uvc-r18", "encoder.colour: luminance"), ("vfs-r18-block0", "encoder.block: 0")):
+    for method, said in (("uvc-r18", "encoder.color: luminance"), ("vfs-r18-block0", "encoder.block: 0")):
         with pytest.raises(Refusal, match=said):
             config(
                 files={},

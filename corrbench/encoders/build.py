@@ -15,7 +15,7 @@ from corrbench.encoders.stm import STM, random_stm
 def build(encoder: Mapping[str, Any]) -> ResNet | ResNetHR | STM:
     """The untrained network of one encoder row; `arch` is resnet18, resnet50, resnet18_hr or stm (see its own file).
 
-    The module maps ``[B, 3, H, W]`` to ``[B, C, h, w]``, has the attribute `stride` and the method `load_weights`.
+    The module maps ``[B, 3, H, W]`` to ``[B, C, h, w]``, has the attributes `stride` and `preprocess` and the method `load_weights`.
     """
     if encoder["arch"] == "stm":
         return STM()
@@ -23,7 +23,12 @@ def build(encoder: Mapping[str, Any]) -> ResNet | ResNetHR | STM:
         return ResNetHR(position_map=encoder["position_map"])
     strides = tuple(encoder["strides"])
     return ResNet(
-        encoder["arch"], layer=encoder["layer"], strides=strides, padding=encoder["padding"], block=encoder.get("block")
+        encoder["arch"],
+        layer=encoder["layer"],
+        strides=strides,
+        padding=encoder["padding"],
+        block=encoder.get("block"),
+        color=encoder["color"],
     )
 
 

@@ -9,6 +9,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from corrbench.encoders.preprocess import Preprocess
 from corrbench.encoders.resnet import BASE_STRIDES, set_padding, set_stride
 from corrbench.encoders.resnet_hr import ResNetHR
 
@@ -28,7 +29,7 @@ class DilatedResNet(nn.Module):
     file that was stripped of layer4 can be probed up to layer3.
     """
 
-    colour = "rgb"
+    preprocess = Preprocess()
 
     def __init__(self, arch: str, layer: str, padding: str = "zeros") -> None:
         super().__init__()
@@ -62,7 +63,6 @@ class DilatedResNetHR(ResNetHR):
     No paper probes these networks; this is the closest form to VFS's probe that keeps its map sizes (15 and 32 cells).
     """
 
-    colour = "lab"
     stride = 8
     channels = CHANNELS["resnet18_hr"]["layer4"]
 

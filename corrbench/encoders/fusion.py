@@ -24,7 +24,9 @@ class Fusion(nn.Module):
         if fine.stride != semantic.stride:
             raise ValueError(f"encoders of strides {fine.stride} and {semantic.stride} cannot be fused")
         self.fine, self.semantic, self.weight = fine, semantic, weight
-        self.stride = fine.stride
+        if fine.preprocess != semantic.preprocess:
+            raise ValueError(f"encoders of {fine.preprocess} and {semantic.preprocess} cannot be fused")
+        self.stride, self.preprocess = fine.stride, fine.preprocess
 
     def forward(self, images: Tensor) -> Tensor:
         return fuse(self.fine(images), self.semantic(images), self.weight)

@@ -6,6 +6,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from corrbench.encoders.preprocess import Preprocess
 from corrbench.errors import Refusal
 
 BASE_STRIDES = (1, 2, 2, 2)
@@ -28,9 +29,11 @@ class ResNet(nn.Module):
         strides: tuple[int, int, int, int] = (1, 2, 1, 1),
         padding: str = "zeros",
         block: int | None = None,
+        color: str = "rgb",
     ) -> None:
         """`block`: features are the output of this block of the layer, counted from 0; None: of its last one."""
         super().__init__()
+        self.preprocess = Preprocess.of_color(color)
         net = getattr(torchvision.models, arch)(weights=None)
         depth = int(layer.removeprefix("layer"))
         self.stem = nn.Sequential()

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, conv1x1
 
+from corrbench.encoders.preprocess import Preprocess
+
 
 class ResNetHR(nn.Module):
     """ResNet-18 variant without max-pool: input ``[B, 3, H, W]`` Lab; output ``[B, 64, ceil(H/4), ceil(W/4)]``.
@@ -16,6 +18,7 @@ class ResNetHR(nn.Module):
     """
 
     stride = 4
+    preprocess = Preprocess.of_color("lab")
 
     def __init__(self, *, position_map: bool) -> None:
         super().__init__()

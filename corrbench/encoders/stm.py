@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of RGB images in 0..1."""
+from corrbench.encoders.preprocess import Preprocess
+
+PREPROCESS = Preprocess()
 KEY, VALUE, STRIDE = 128, 512, 16
 """Channels of keys and values; pixels of a memory cell."""
 
@@ -129,6 +130,7 @@ class STM(nn.Module):
     """The network; `planes` of the mask encoder are 5 (image, object, other objects) or 4 in training on single objects."""
 
     stride = STRIDE
+    preprocess = PREPROCESS
 
     def __init__(self, planes: int = 5) -> None:
         super().__init__()

@@ -8,16 +8,17 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from corrbench.encoders.preprocess import Preprocess
 from corrbench.errors import Refusal
 
 
 class UserEncoder(nn.Module):
     """Wraps a model that maps normalized images ``[B, 3, H, W]`` to features ``[B, C, h, w]``."""
 
-    def __init__(self, model: nn.Module, stride: int | None = None) -> None:
+    def __init__(self, model: nn.Module, preprocess: Preprocess, stride: int | None = None) -> None:
         """`stride`: pixels of a cell; None: found from the first image."""
         super().__init__()
-        self.model = model
+        self.model, self.preprocess = model, preprocess
         self._stride = stride
 
     @property

@@ -1,4 +1,4 @@
-"""Crops, colour and normalization as the recipes have them. All draws come from a numpy generator that is passed in."""
+"""Crops, color and normalization as the recipes have them. All draws come from a numpy generator that is passed in."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def normalize(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     return (pixels.float() / 255 - center) / spread
 
 
-def colour_jitter(
+def color_jitter(
     rng: Generator, image: Pixels, *, brightness: float, contrast: float, saturation: float, hue: float
 ) -> Pixels:
     """RGB jitter: one order and four factors, drawn for this image (torchvision's definition on uint8 images)."""

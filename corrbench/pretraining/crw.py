@@ -323,7 +323,7 @@ class Source:
 def _changed(image: Image.Image, transforms: Sequence[str], rng: Generator) -> Image.Image:
     """Color jitter and flip, where they are asked for."""
     if "cj" in transforms:
-        pixels = augment.colour_jitter(rng, np.asarray(image), brightness=0.1, contrast=0.1, saturation=0.1, hue=0)
+        pixels = augment.color_jitter(rng, np.asarray(image), brightness=0.1, contrast=0.1, saturation=0.1, hue=0)
         image = Image.fromarray(pixels)
     if "flip" in transforms and rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

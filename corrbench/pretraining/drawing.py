@@ -86,7 +86,7 @@ def attention_picture(frames: Tensor, weights: Tensor, channel: int) -> Picture:
     """
     reference, target = frames.float().cpu()
     small = reference[None, channel : channel + 1, ::4, ::4]
-    copied = rec.copy_colours(weights.float().cpu()[None], small)
+    copied = rec.copy_colors(weights.float().cpu()[None], small)
     full = torch.nn.functional.interpolate(copied, target.shape[1:], mode="bilinear", align_corners=False)[0, 0]
     made = target.clone()
     made[channel] = full

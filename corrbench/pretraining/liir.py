@@ -149,8 +149,8 @@ class Model(Method):
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         o = self.options
-        inputs, colours = rec.drop_channel(batch["frames"].flatten(0, 1), rec.draw_channel(generator))
-        inputs, colours = inputs.unflatten(0, (-1, 2)), colours.unflatten(0, (-1, 2))
+        inputs, colors = rec.drop_channel(batch["frames"].flatten(0, 1), rec.draw_channel(generator))
+        inputs, colors = inputs.unflatten(0, (-1, 2)), colors.unflatten(0, (-1, 2))
         # each its own batch for batch norm, in the reference's order, which its running statistics depend on:
         # mast_momen.py encodes the target first, mast_semantic.py (stages without the queue) the reference
         first, second = (1, 0) if o.momentum else (0, 1)
@@ -158,18 +158,18 @@ class Model(Method):
         target, reference = (self.network.post_convolution(trunks[i]).float() for i in (1, 0))
         with torch.autocast(inputs.device.type, enabled=False):  # raw dot products overflow half precision
             weights = rec.local_correlation(target, reference, o.radius).softmax(1)
-            copied = rec.copy_colours(weights, colours[:, 0, :, ::4, ::4])
-            parts = {"pixel": rec.colour_loss(copied, colours[:, 1])}
+            copied = rec.copy_colors(weights, colors[:, 0, :, ::4, ::4])
+            parts = {"pixel": rec.color_loss(copied, colors[:, 1])}
             loss = parts["pixel"]
             if o.semantic or o.momentum:
-                parts["semantic"] = self._semantic(trunks[1].float(), trunks[0].float(), colours, batch["video"])
+                parts["semantic"] = self._semantic(trunks[1].float(), trunks[0].float(), colors, batch["video"])
                 loss = loss + o.semantic_weight * parts["semantic"]
             if o.compact:
                 parts["compact"] = compactness_loss(weights)
                 loss = loss + parts["compact"]
         return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
 
-    def _semantic(self, target: Tensor, reference: Tensor, colours: Tensor, videos: Tensor) -> Tensor:
+    def _semantic(self, target: Tensor, reference: Tensor, colors: Tensor, videos: Tensor) -> Tensor:
         """L_sem, or L_inter with the queue: reconstruction at 1/8. target, reference: trunk maps ``[B, 256, h, w]``."""
         target = self.conv_semantic(target)
         if self.options.momentum:
@@ -182,9 +182,9 @@ class Model(Method):
             reference = self.conv_semantic(reference)
             weights = rec.local_correlation(target, reference, SEMANTIC_RADIUS).softmax(1)
         small = nn.functional.interpolate(
-            colours.flatten(0, 1), target.shape[2:], mode="bilinear", align_corners=False
+            colors.flatten(0, 1), target.shape[2:], mode="bilinear", align_corners=False
         ).unflatten(0, (-1, 2))
-        copied = rec.copy_colours(weights, small[:, 0])
+        copied = rec.copy_colors(weights, small[:, 0])
         return nn.functional.smooth_l1_loss(copied * rec.SCALE, small[:, 1] * rec.SCALE)
 
     def negatives(self, videos: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""MAST: a colour channel is dropped and copied from an earlier frame (zlai0/MAST main.py, models/mast.py).
+"""MAST: a color channel is dropped and copied from an earlier frame (zlai0/MAST main.py, models/mast.py).
 
 Where this departs: every epoch has as many pairs as the first one (the reference's lists differ by about 1 %). MAST's
 number is not expected from it: with PyTorch later than 1.1 users of the reference could not reproduce it (MAST issues 6, 18).
@@ -40,14 +40,14 @@ class Model(Method):
         self.network = ResNetHR(position_map=False)
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        inputs, colours = rec.drop_channel(batch["frames"].flatten(0, 1), rec.draw_channel(generator))
-        inputs, colours = inputs.unflatten(0, (-1, 2)), colours.unflatten(0, (-1, 2))
+        inputs, colors = rec.drop_channel(batch["frames"].flatten(0, 1), rec.draw_channel(generator))
+        inputs, colors = inputs.unflatten(0, (-1, 2)), colors.unflatten(0, (-1, 2))
         reference = self.network(inputs[:, 0]).float()  # each its own batch for batch norm
         target = self.network(inputs[:, 1]).float()
         with torch.autocast(inputs.device.type, enabled=False):  # raw dot products overflow half precision
             weights = rec.local_correlation(target, reference, self.options.radius).softmax(1)
-            copied = rec.copy_colours(weights, colours[:, 0, :, ::4, ::4])
-            return {"loss": rec.colour_loss(copied, colours[:, 1])}
+            copied = rec.copy_colors(weights, colors[:, 0, :, ::4, ::4])
+            return {"loss": rec.color_loss(copied, colors[:, 1])}
 
     def picture(self, batch: dict[str, Tensor]) -> Picture:
         """Reconstruction of the b channel of a pair, and the attention of three places."""

@@ -1,4 +1,4 @@
-"""What MAST and LIIR share: pairs of Lab frames, local correlation, and reconstruction of a dropped colour channel."""
+"""What MAST and LIIR share: pairs of Lab frames, local correlation, and reconstruction of a dropped color channel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from corrbench.datasets.videos import Index, Reader
 from corrbench.pretraining import augment
 
 SCALE = 20.0
-"""Colours are multiplied by it before the smooth L1 loss (MAST models/mast.py)."""
+"""Colors are multiplied by it before the smooth L1 loss (MAST models/mast.py)."""
 GAPS, SHARES = (2, 5, 8), (0.4, 0.4, 0.2)
 """Frame gap of a video in an epoch and its probabilities (MAST functional/feeder/dataset)."""
 
@@ -37,17 +37,17 @@ def local_correlation(target: Tensor, reference: Tensor, radius: int) -> Tensor:
     return torch.stack(rows, 1)
 
 
-def copy_colours(weights: Tensor, colours: Tensor) -> Tensor:
-    """Weighted mean of the reference's colours around each place: ``[B, P^2, h, w]``, ``[B, 1, h, w]`` to ``[B, 1, h, w]``."""
+def copy_colors(weights: Tensor, colors: Tensor) -> Tensor:
+    """Weighted mean of the reference's colors around each place: ``[B, P^2, h, w]``, ``[B, 1, h, w]`` to ``[B, 1, h, w]``."""
     side = round(weights.shape[1] ** 0.5)
-    around = nn.functional.unfold(colours, side, padding=side // 2).view(len(colours), side * side, *colours.shape[2:])
+    around = nn.functional.unfold(colors, side, padding=side // 2).view(len(colors), side * side, *colors.shape[2:])
     return (weights * around).sum(1, keepdim=True)
 
 
-def colour_loss(reconstructed: Tensor, colours: Tensor) -> Tensor:
+def color_loss(reconstructed: Tensor, colors: Tensor) -> Tensor:
     """Smooth L1 at full size: ``[B, 1, h, w]`` against ``[B, 1, H, W]``."""
-    full = nn.functional.interpolate(reconstructed, colours.shape[2:], mode="bilinear", align_corners=False)
-    return nn.functional.smooth_l1_loss(full * SCALE, colours * SCALE)
+    full = nn.functional.interpolate(reconstructed, colors.shape[2:], mode="bilinear", align_corners=False)
+    return nn.functional.smooth_l1_loss(full * SCALE, colors * SCALE)
 
 
 def drop_channel(images: Tensor, channel: int) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """VFS, video frame-level similarity (xvjiarui/VFS configs, sim_siam_base_tracker.py, sim_siam_head.py).
 
 Where this departs: every sample draws from its own stream of random numbers; the reference's workers share one numpy state
-that restarts each epoch. Colour jitter draws one order and four factors per frame.
+that restarts each epoch. Color jitter draws one order and four factors per frame.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Options:
     """Frames of each of the two clips."""
     intra_video: bool = True
     """Compare every frame of a clip with every frame of the other; False: only those at the same place."""
-    colour: bool = False
-    """Colour jitter, gray and blur: the "object-level" models."""
+    color: bool = False
+    """Color jitter, gray and blur: the "object-level" models."""
     repeat: int = 2
     """Passes over the data set in one epoch."""
     image: int = 224
@@ -140,9 +140,9 @@ class Source:
         if rng.random() < 0.5:
             image = image[:, ::-1]
         image = np.ascontiguousarray(image, np.uint8)
-        if self.options.colour:
+        if self.options.color:
             if rng.random() < 0.8:
-                image = augment.colour_jitter(rng, image, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+                image = augment.color_jitter(rng, image, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
             if rng.random() < 0.2:
                 image = augment.gray(image)
             if rng.random() < 0.5:  # next to nothing, but faithful

@@ -15,10 +15,10 @@ from corrbench.propagation.run import propagate_sequence
 
 
 def masks_of(
-    encoder: nn.Module | None, video: Video, protocol: Protocol, device: torch.device, *, colour: str, single_object: bool = False
+    encoder: nn.Module | None, video: Video, protocol: Protocol, device: torch.device, *, single_object: bool = False
 ) -> Iterator[Mask]:  # fmt: skip
     """Masks ``[H, W]`` of every frame of a video, in order."""
-    frames = propagate_sequence(encoder, video, protocol, device, colour=colour, single_object=single_object)
+    frames = propagate_sequence(encoder, video, protocol, device, single_object=single_object)
     for t, (opening, scores) in enumerate(frames):
         # as a score file keeps them
         kept = scores.permute(2, 0, 1).to("cpu", torch.float32).contiguous()

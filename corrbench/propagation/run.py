@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from corrbench.datasets.davis import Davis
+from corrbench.encoders.preprocess import Preprocess
 from corrbench.errors import Refusal, of_system
 from corrbench.files import atomic, digest, linked
 from corrbench.machine import peak_memory_mb
@@ -53,7 +54,7 @@ def encode(encoder: nn.Module, image: Tensor, protocol: Protocol) -> Tensor:
     return features.permute(1, 2, 0).contiguous().to(dtype)
 
 
-def _prepared(sequence: Video, sizes: Sizes, protocol: Protocol, colour: str) -> Iterator[Tensor]:
+def _prepared(sequence: Video, sizes: Sizes, protocol: Protocol, preprocess: Preprocess) -> Iterator[Tensor]:
     """The prepared images in order, read ahead by a thread."""
 
     def load(t: int) -> Tensor:
@@ -64,7 +65,7 @@ def _prepared(sequence: Video, sizes: Sizes, protocol: Protocol, colour: str) ->
                 expected=f"{sizes.image[1]}x{sizes.image[0]} as the first frame",
                 do="check the data set with python -m scripts.doctor",
             )
-        return prepare(image, sizes, protocol.image, colour)
+        return prepare(image, sizes, protocol.image, preprocess)
 
     with threads(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting: list[Future[Tensor]] = []
@@ -118,7 +119,6 @@ def propagate_sequence(
     protocol: Protocol,
     device: torch.device,
     *,
-    colour: str = "rgb",
     single_object: bool = False,
     clock: Clock | None = None,
 ) -> Iterator[tuple[Opening, Tensor]]:
@@ -150,7 +150,8 @@ def propagate_sequence(
             label_mask = np.pad(mask, [(0, n - i) for n, i in zip(sizes.network, sizes.image, strict=True)])
         memory: Memory | None = None
         with Workspace(device) as workspace:
-            for t, image in enumerate(_prepared(sequence, sizes, protocol, colour)):
+            prepared = _prepared(sequence, sizes, protocol, encoder.preprocess)  # type: ignore[arg-type]
+            for t, image in enumerate(prepared):
                 clock.start()
                 features = encode(encoder, image.to(device, non_blocking=True), protocol)
                 grid = (features.shape[0], features.shape[1])
@@ -187,7 +188,6 @@ def propagate_benchmark(
     folder: Path,
     *,
     record: dict[str, Any],
-    colour: str = "rgb",
     single_object: bool = False,
     whole: bool = True,
 ) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def propagate_benchmark(
                     continue
                 start, clock = time.perf_counter(), Clock(device)
                 frames = propagate_sequence(
-                    encoder, sequence, protocol, device, colour=colour, single_object=single_object, clock=clock
+                    encoder, sequence, protocol, device, single_object=single_object, clock=clock
                 )
                 with atomic(path) as temporary:
                     opening, first = next(frames)

@@ -50,8 +50,8 @@ def box_sheet(
             picture = cv2.resize(
                 picture, (WIDTH, round(picture.shape[0] * scale)), interpolation=cv2.INTER_AREA
             ).astype(np.uint8)
-            for box, colour in ((track.boxes[t], TRUTH), (guess[t], GUESS)):
-                _draw(picture, box, scale, colour)
+            for box, color in ((track.boxes[t], TRUTH), (guess[t], GUESS)):
+                _draw(picture, box, scale, color)
             caption(picture, f"{name} {t + 1}  overlap {ious[t]:.2f}, {errors[t]:.0f} px")
             pictures.append(picture)
         strips.append(np.concatenate(pictures, axis=1))
@@ -62,7 +62,7 @@ def box_sheet(
     return np.concatenate([head, *strips], axis=0)
 
 
-def _draw(picture: Picture, box: NDArray[Any], scale: float, colour: tuple[int, int, int]) -> None:
+def _draw(picture: Picture, box: NDArray[Any], scale: float, color: tuple[int, int, int]) -> None:
     x, y, w, h = box
     if not np.isfinite(box).all():
         return
@@ -70,7 +70,7 @@ def _draw(picture: Picture, box: NDArray[Any], scale: float, colour: tuple[int, 
         (round((x - 1) * scale), round((y - 1) * scale)),
         (round((x - 1 + w) * scale), round((y - 1 + h) * scale)),
     ]
-    cv2.rectangle(picture, corners[0], corners[1], colour, 2, cv2.LINE_AA)
+    cv2.rectangle(picture, corners[0], corners[1], color, 2, cv2.LINE_AA)
 
 
 def curve_figure(entries: Mapping[str, Mapping[str, Any]], title: str) -> Figure:
@@ -83,9 +83,9 @@ def curve_figure(entries: Mapping[str, Mapping[str, Any]], title: str) -> Figure
         ranked = sorted(entries.items(), key=lambda item: -item[1]["global"][kind])
         for i, (name, scores) in enumerate(ranked):
             text = f"{name}  {100 * scores['global'][kind]:.1f}"
-            colour = COLORS[list(entries).index(name) % len(COLORS)]
+            color = COLORS[list(entries).index(name) % len(COLORS)]
             ax.plot(
-                grid, 100 * np.array(scores["curves"][kind]), label=text, color=colour, ls=("-", "--", ":")[i // 10 % 3]
+                grid, 100 * np.array(scores["curves"][kind]), label=text, color=color, ls=("-", "--", ":")[i // 10 % 3]
             )
         ax.set(xlabel=label, ylabel=f"frames (%), {kind}", xlim=(grid[0], grid[-1]), ylim=(0, 100))
         ax.grid(alpha=0.25)

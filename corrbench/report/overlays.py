@@ -18,22 +18,22 @@ from corrbench.report.pictures import WIDTH, Picture, caption
 
 def overlay(image: Picture, guess: Picture, truth: Picture | None) -> Picture:
     """``[H, W, 3]`` BGR with the mask tinted; its outline black; wrong pixels outlined: white missed, magenta extra."""
-    colours = PALETTE[:, ::-1][guess].astype(np.float32)
-    out = np.where((guess > 0)[:, :, None], 0.5 * image + 0.5 * np.maximum(colours, 40), image).astype(np.uint8)
+    colors = PALETTE[:, ::-1][guess].astype(np.float32)
+    out = np.where((guess > 0)[:, :, None], 0.5 * image + 0.5 * np.maximum(colors, 40), image).astype(np.uint8)
     for number in np.unique(guess[guess > 0]):
         _outline(out, guess == number, (0, 0, 0), 1)
     if truth is not None:
         missed, extra = (truth > 0) & (guess != truth), (guess > 0) & (guess != truth)
         # the rim of a pixel or two that every decoder loses is left out: it would draw a line round everything
         kernel = np.ones((3, 3), np.uint8)
-        for region, colour in ((extra, (255, 0, 255)), (missed, (255, 255, 255))):
-            _outline(out, cv2.morphologyEx(region.astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0, colour, 1)
+        for region, color in ((extra, (255, 0, 255)), (missed, (255, 255, 255))):
+            _outline(out, cv2.morphologyEx(region.astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0, color, 1)
     return out
 
 
-def _outline(image: Picture, region: NDArray[np.bool_], colour: tuple[int, int, int], width: int) -> None:
+def _outline(image: Picture, region: NDArray[np.bool_], color: tuple[int, int, int], width: int) -> None:
     contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(image, contours, -1, colour, width, cv2.LINE_AA)
+    cv2.drawContours(image, contours, -1, color, width, cv2.LINE_AA)
 
 
 def strip(davis: Davis, name: str, masks: Path, *, single_object: bool, made: Known = NOTHING_KNOWN) -> Picture:

@@ -20,14 +20,14 @@ from torchvision.transforms import functional as F
 Picture = Image.Image
 Pair = tuple[Picture, Picture]
 FILL = (124, 116, 104)
-"""ImageNet's mean colour, in the corners that a rotation opens."""
+"""ImageNet's mean color, in the corners that a rotation opens."""
 BICUBIC, NEAREST = InterpolationMode.BICUBIC, InterpolationMode.NEAREST
 
 
 def jitter(
     rng: Generator, *, brightness: float, contrast: float, saturation: float, hue: float = 0.0, gray: float = 0.0
 ) -> Callable[[Picture], Picture]:
-    """Colour jitter in a random order, then gray with probability `gray`."""
+    """Color jitter in a random order, then gray with probability `gray`."""
     change = [
         (F.adjust_brightness, float(rng.uniform(1 - brightness, 1 + brightness))),
         (F.adjust_contrast, float(rng.uniform(1 - contrast, 1 + contrast))),
@@ -56,7 +56,7 @@ def affine(
     how: InterpolationMode = BICUBIC,
     mask_how: InterpolationMode = NEAREST,
 ) -> Callable[[Pair], Pair]:
-    """Random rotation, x-shear and scale around the center; corners get the mean colour, and 0 in the mask."""
+    """Random rotation, x-shear and scale around the center; corners get the mean color, and 0 in the mask."""
     angle, skew = float(rng.uniform(-degrees, degrees)), float(rng.uniform(-shear, shear))
     factor = float(rng.uniform(*scale))
 
@@ -112,7 +112,7 @@ def short_side(pair: Pair, out: int, *, mask_how: InterpolationMode = NEAREST) -
 
 
 def crop(rng: Generator, pair: Pair, out: int) -> Pair:
-    """A random square, padded with the mean colour where the image is smaller."""
+    """A random square, padded with the mean color where the image is smaller."""
     width, height = pair[0].size
     right, bottom = max(0, out - width), max(0, out - height)
     image, mask = F.pad(pair[0], [0, 0, right, bottom], list(FILL)), F.pad(pair[1], [0, 0, right, bottom], 0)

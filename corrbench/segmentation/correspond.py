@@ -18,7 +18,6 @@ from torch.nn.functional import interpolate, normalize, pad
 
 from corrbench.encoders.stm import STM
 from corrbench.errors import Refusal
-from corrbench.propagation.inputs import in_color
 
 Picture = NDArray[np.uint8]
 """``[H, W, 3]`` uint8 BGR."""
@@ -51,13 +50,13 @@ class Cells:
         return int((y + top) // self.stride), int((x + left) // self.stride)
 
 
-def encode(net: nn.Module, image: Picture, device: torch.device, *, colour: str = "rgb", source: bool = True) -> Cells:
+def encode(net: nn.Module, image: Picture, device: torch.device, *, source: bool = True) -> Cells:
     """Features of one image. STM has a key for what is remembered (`source`) and one for what asks; others have one."""
     stride = int(net.stride)  # type: ignore[arg-type]
     height, width = image.shape[:2]
     x, y = -width % stride, -height % stride
     padding = (x // 2, x - x // 2, y // 2, y - y // 2)
-    pixels = in_color(image.astype(np.float32) / 255, colour)
+    pixels = net.preprocess(image.astype(np.float32) / 255)  # type: ignore[operator]
     tensor = pad(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None], padding).to(device)
     with torch.inference_mode():
         if isinstance(net, STM):
@@ -118,13 +117,13 @@ def picture(
     if mask is not None:
         left[mask > 0] = (0.5 * left[mask > 0] + 0.5 * np.array([0, 0, 255])).astype(np.uint8)
     strength = np.clip(heat, 0, 1)[:, :, None]
-    colours = cv2.applyColorMap((np.clip(heat, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_JET)
-    right = (target * (1 - 0.7 * strength) + colours * 0.7 * strength).astype(np.uint8)
+    colors = cv2.applyColorMap((np.clip(heat, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_JET)
+    right = (target * (1 - 0.7 * strength) + colors * 0.7 * strength).astype(np.uint8)
     peak = np.unravel_index(int(heat.argmax()), heat.shape)
     for canvas, points in ((left, marks), (right, [(float(peak[1]), float(peak[0]))])):
         for x, y in points:
-            for colour, width in (((0, 0, 0), 4), ((255, 255, 255), 2)):
-                cv2.drawMarker(canvas, (round(x), round(y)), colour, cv2.MARKER_CROSS, 22, width, cv2.LINE_AA)
+            for color, width in (((0, 0, 0), 4), ((255, 255, 255), 2)):
+                cv2.drawMarker(canvas, (round(x), round(y)), color, cv2.MARKER_CROSS, 22, width, cv2.LINE_AA)
     height = max(len(left), len(right))
     sides = [cv2.copyMakeBorder(side, 0, height - len(side), 0, 0, cv2.BORDER_CONSTANT) for side in (left, right)]
     return np.concatenate([sides[0], np.full((height, 6, 3), 255, np.uint8), sides[1]], axis=1)

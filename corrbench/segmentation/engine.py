@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from corrbench.encoders.stm import MEAN, STD, STM, STRIDE
+from corrbench.encoders.stm import PREPROCESS, STM, STRIDE
 from corrbench.errors import Refusal
 from corrbench.segmentation.aggregation import aggregate
 from corrbench.segmentation.memory import Bank, read
@@ -123,7 +123,9 @@ class Engine:
                 )
             pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 255
             shape = (1, 3, 1, 1)
-            pixels = (pixels - torch.tensor(MEAN).reshape(shape)) / torch.tensor(STD).reshape(shape)
+            pixels = (pixels - torch.tensor(PREPROCESS.mean).reshape(shape)) / torch.tensor(PREPROCESS.std).reshape(
+                shape
+            )
             if self.inner != self.size:  # after normalizing, on the tensor, without antialiasing
                 pixels = interpolate(pixels, self.inner, mode="bicubic", align_corners=False)
             return pad(pixels, self.pad)

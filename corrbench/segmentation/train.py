@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from corrbench.datasets.clips import ClipIndex, ClipReader
-from corrbench.encoders.stm import MEAN, STD, STM, Query, widen
+from corrbench.encoders.stm import PREPROCESS, STM, Query, widen
 from corrbench.errors import Refusal
 from corrbench.pretraining.method import Method
 from corrbench.segmentation import augment
@@ -135,12 +135,12 @@ class Source:
         if o.short_side is not None and min(pairs[0][0].size) > o.short_side:
             pairs = [augment.short_side(p, o.short_side) for p in pairs]
         mirror, cut = augment.flip(rng), augment.resized_crop(rng, pairs[0][0].size, o.crop, o.area)
-        colour = augment.jitter(rng, brightness=0.1, contrast=0.03, saturation=0.03, gray=0.05)
+        color = augment.jitter(rng, brightness=0.1, contrast=0.03, saturation=0.03, gray=0.05)
         frames, ids = [], []
         for pair in pairs:
             image, mask = cut(mirror(pair))
             turn = augment.affine(rng, degrees=15, shear=10)
-            image, mask = turn((colour(image), mask))
+            image, mask = turn((color(image), mask))
             own = augment.jitter(rng, brightness=0.01, contrast=0.01, saturation=0.01)
             frames.append(own(image))
             ids.append(np.array(mask))
@@ -155,9 +155,9 @@ class Source:
             pair = augment.short_side(pair, o.crop * 2)
         grow = augment.affine(rng, degrees=0, scale=(0.8, 1.5), how=augment.NEAREST, mask_how=augment.NEAREST)
         mirror = augment.flip(rng)
-        colour = augment.jitter(rng, brightness=0.1, contrast=0.05, saturation=0.05, hue=0.05, gray=0.05)
+        color = augment.jitter(rng, brightness=0.1, contrast=0.05, saturation=0.05, hue=0.05, gray=0.05)
         image, mask = mirror(grow(pair))
-        image = colour(image)
+        image = color(image)
         frames, masks = [], []
         for _ in range(FRAMES):
             turn = augment.affine(rng, degrees=20, shear=10, scale=(0.9, 1.1), mask_how=augment.BICUBIC)
@@ -248,7 +248,9 @@ class Model(Method):
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         images = batch["frames"].float() / 255
         shape = (1, 1, 3, 1, 1)
-        images = (images - images.new_tensor(MEAN).reshape(shape)) / images.new_tensor(STD).reshape(shape)
+        images = (images - images.new_tensor(PREPROCESS.mean).reshape(shape)) / images.new_tensor(
+            PREPROCESS.std
+        ).reshape(shape)
         classes = batch["classes"]
         two = self.options.kind == "clips"
         first = [batch["first"]] + ([(classes[:, :1] == 2).float()] if two else [])  # [B, 1, H, W] of each object

@@ -37,7 +37,7 @@ def crop(
 ) -> Image:
     """The square of `side` pixels around `center` (y, x), resized to ``[out, out, 3]``.
 
-    What lies outside is filled with the image's mean colour; a square that lies outside altogether is black.
+    What lies outside is filled with the image's mean color; a square that lies outside altogether is black.
     """
     height, width = image.shape[:2]
     half = max(2.0, side) / 2

@@ -129,7 +129,7 @@ def augment(patch: Image, rng: Generator, *, stretch: float) -> Image:
 
 
 def center_crop(patch: Image, out: int) -> Image:
-    """The center ``[out, out, 3]``; a smaller patch is padded with its mean colour first."""
+    """The center ``[out, out, 3]``; a smaller patch is padded with its mean color first."""
     offset = round((len(patch) - out) / 2)
     if offset < 0:
         mean = patch.mean(axis=(0, 1)).tolist()
@@ -170,7 +170,7 @@ class Model(Method):
                 do="give --init weights.pt (random ones too)",
             )
         with torch.no_grad():
-            z, x = (self.backbone(normalize(batch[name], self.backbone.colour)) for name in ("z", "x"))
+            z, x = (self.backbone(normalize(batch[name], self.backbone.preprocess)) for name in ("z", "x"))
         responses = self.head(z, x)
         o = self.options
         labels = response_labels(responses.shape[-1], radius=o.radius, stride=o.stride).to(responses.device)

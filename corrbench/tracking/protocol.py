@@ -124,7 +124,7 @@ def check_probe(probe: Probe, method: Mapping[str, Any], source: str, place: str
             expected=own_probe(method),
             do="correct the run; `own` is the probe of the method's network",
         )
-    odd = [key for key in ("block", "colour") if key in encoder and encoder[key] not in ("rgb", "lab")]
+    odd = [key for key in ("block", "color") if key in encoder and encoder[key] not in ("rgb", "lab")]
     if odd:
         raise Refusal(
             f"{place}: probe {probe.name} with {method['name']}, whose network has encoder.{odd[0]}: {encoder[odd[0]]}",

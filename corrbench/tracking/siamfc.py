@@ -37,7 +37,7 @@ class Network:
 
     def _features(self, crops: Sequence[Image]) -> Tensor:
         pixels = torch.from_numpy(np.stack(crops).transpose(0, 3, 1, 2).copy()).to(self.device)
-        return self.backbone(normalize(pixels, self.backbone.colour))  # type: ignore[arg-type]
+        return self.backbone(normalize(pixels, self.backbone.preprocess))  # type: ignore[arg-type]
 
     @torch.inference_mode()
     def kernels(self, crops: Sequence[Image]) -> Tensor:

@@ -60,7 +60,7 @@ def empty_first(davis):
     save_mask(davis.sequence("one").annotations[0], np.zeros((48, 80), np.uint8))
 
 
-def colour_annotation(davis):
+def color_annotation(davis):
     Image.fromarray(np.zeros((48, 80, 3), np.uint8)).save(davis.sequence("one").annotations[2])
 
 
@@ -88,7 +88,7 @@ def shorten(davis):
         (resize_image, "00002.jpg is 80x40, the first frame 80x48"),
         (resize_annotation, "annotation 00002.png is 80x40, the images 80x48"),
         (empty_first, "no object in the first frame"),
-        (colour_annotation, "3 channels"),
+        (color_annotation, "3 channels"),
         (unlist, "does not list one"),
         (no_list, "val.txt: missing"),
     ],

@@ -9,7 +9,7 @@ from corrbench.weights.convert import random_weights
 from corrbench.weights.load import load_encoder
 
 CPU = torch.device("cpu")
-ROW = {"arch": "resnet18", "layer": "layer3", "strides": [1, 2, 1, 1], "padding": "zeros", "colour": "rgb"}
+ROW = {"arch": "resnet18", "layer": "layer3", "strides": [1, 2, 1, 1], "padding": "zeros", "color": "rgb"}
 STATISTICS = ("running_mean", "running_var")
 
 

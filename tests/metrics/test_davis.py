@@ -191,7 +191,7 @@ def other_size(masks):
     save_mask(masks / "one" / "00003.png", np.zeros((40, 80), np.uint8))
 
 
-def colour(masks):
+def color(masks):
     Image.fromarray(np.zeros((48, 80, 3), np.uint8)).save(masks / "one" / "00003.png")
 
 
@@ -208,7 +208,7 @@ def broken(masks):
         (extra_id, r"object id 2\n  expected: ids up to 1"),
         (void, r"object id 255 \(void\)"),
         (other_size, r"80x40 pixels\n  expected: 80x48"),
-        (colour, "3 channels"),
+        (color, "3 channels"),
         (broken, "unreadable mask"),
     ],
 )

@@ -14,10 +14,10 @@ def maps(*shape, seed=0):
 
 
 def test_correlation_and_copying_like_naive_loops():
-    target, reference, colours = maps(2, 5, 6, 7), maps(2, 5, 6, 7, seed=1), maps(2, 1, 6, 7, seed=2)
+    target, reference, colors = maps(2, 5, 6, 7), maps(2, 5, 6, 7, seed=1), maps(2, 1, 6, 7, seed=2)
     found = rec.local_correlation(target, reference, 2)
     weights = found.softmax(1)
-    copied = rec.copy_colours(weights, colours)
+    copied = rec.copy_colors(weights, colors)
     for b in range(2):
         for y in range(6):
             for x in range(7):
@@ -28,7 +28,7 @@ def test_correlation_and_copying_like_naive_loops():
                         logits.append(
                             target[b, :, y, x] @ reference[b, :, y + dy, x + dx] if inside else torch.tensor(0.0)
                         )
-                        values.append(colours[b, 0, y + dy, x + dx] if inside else torch.tensor(0.0))
+                        values.append(colors[b, 0, y + dy, x + dx] if inside else torch.tensor(0.0))
                 logits = torch.stack(logits)
                 assert torch.allclose(found[b, :, y, x], logits, atol=1e-5), "outside: 0, and it takes part"
                 assert torch.allclose(copied[b, 0, y, x], logits.softmax(0) @ torch.stack(values), atol=1e-5)
@@ -37,18 +37,18 @@ def test_correlation_and_copying_like_naive_loops():
 def test_peaked_features_reconstruct_a_moved_picture():
     torch.manual_seed(0)
     reference = torch.nn.functional.normalize(torch.randn(1, 64, 16, 16), dim=1) * 10
-    colours = torch.randn(1, 1, 16, 16)
-    moved, wanted = (torch.roll(x, (1, -2), (2, 3)) for x in (reference, colours))
-    copied = rec.copy_colours(rec.local_correlation(moved, reference, 6).softmax(1), colours)
+    colors = torch.randn(1, 1, 16, 16)
+    moved, wanted = (torch.roll(x, (1, -2), (2, 3)) for x in (reference, colors))
+    copied = rec.copy_colors(rec.local_correlation(moved, reference, 6).softmax(1), colors)
     assert torch.allclose(copied[..., 3:13, 3:13], wanted[..., 3:13, 3:13], atol=1e-3)
 
 
 def test_one_chroma_channel_is_dropped_never_lightness():
     images = maps(3, 3, 4, 4)
-    kept, colours = rec.drop_channel(images, 2)
+    kept, colors = rec.drop_channel(images, 2)
     assert (
         (kept[:, 2] == 0).all()
-        and torch.equal(colours[:, 0], images[:, 2])
+        and torch.equal(colors[:, 0], images[:, 2])
         and torch.equal(kept[:, :2], images[:, :2] * 1.5)
     )
     drawn = {rec.draw_channel(torch.Generator().manual_seed(i)) for i in range(30)}
@@ -69,7 +69,7 @@ def test_pairs_are_disjoint_and_a_gap_apart():
 
 
 def test_lab_as_at_test_time():
-    """Training and propagation must see one colour space."""
+    """Training and propagation must see one color space."""
     from corrbench.pretraining.augment import to_lab
     from corrbench.propagation.inputs import LAB_MEAN, LAB_STD
 

@@ -65,8 +65,8 @@ def test_frames_of_segments():
     assert any(0 in source.frames(7, rng)[-1:] for _ in range(100)), "the number past the end wraps to 0"
 
 
-@pytest.mark.parametrize("colour", [False, True])
-def test_samples(colour):
+@pytest.mark.parametrize("color", [False, True])
+def test_samples(color):
     class Reader:
         class index:
             videos = (type("V", (), {"frames": 16})(),)
@@ -74,6 +74,6 @@ def test_samples(colour):
         def read(self, video, numbers):
             return [np.random.default_rng(n).integers(0, 255, (60, 80, 3), dtype=np.uint8) for n in numbers]
 
-    source = Source(Options(image=32, colour=colour))
+    source = Source(Options(image=32, color=color))
     load = lambda: source.load(Reader(), np.array([0]), np.random.default_rng(3))["clips"]  # noqa: E731
     assert load().shape == (2, 4, 3, 32, 32) and torch.equal(load(), load())

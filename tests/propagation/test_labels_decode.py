@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from corrbench.encoders.preprocess import Preprocess
 from corrbench.errors import Refusal
 from corrbench.propagation.decode import Sizes, decode
 from corrbench.propagation.inputs import network_size, prepare
@@ -97,24 +98,33 @@ def test_network_sizes(rule, image, network):
 def test_padding_follows_normalization():
     rule = ImageRule("pad", 4, "encoder")
     image = np.full((6, 6, 3), 200, np.uint8)
-    out = prepare(image, network_size(6, 6, rule), rule, "lab")
+    out = prepare(image, network_size(6, 6, rule), rule, Preprocess.of_color("lab"))
     assert out.shape == (3, 8, 8)
     assert out[:, 6:].abs().max() == 0 and out[:, :, 6:].abs().max() == 0
 
 
-def test_colour_spaces():
+def test_color_spaces():
     image = np.zeros((2, 2, 3), np.uint8)
     image[..., 0] = 255  # blue, in BGR
     rgb = prepare(
-        image, network_size(2, 2, ImageRule("native", None, "encoder")), ImageRule("native", None, "encoder"), "rgb"
+        image,
+        network_size(2, 2, ImageRule("native", None, "encoder")),
+        ImageRule("native", None, "encoder"),
+        Preprocess.of_color("rgb"),
     )
     assert rgb[2, 0, 0] == pytest.approx((1 - 0.406) / 0.225, abs=1e-6)
     dino = prepare(
-        image, network_size(2, 2, ImageRule("native", None, "dino")), ImageRule("native", None, "dino"), "rgb"
+        image,
+        network_size(2, 2, ImageRule("native", None, "dino")),
+        ImageRule("native", None, "dino"),
+        Preprocess.of_color("rgb"),
     )
     assert dino[0, 0, 0] == pytest.approx(-0.485 / 0.228, abs=1e-6)
     lab = prepare(
-        image, network_size(2, 2, ImageRule("native", None, "encoder")), ImageRule("native", None, "encoder"), "lab"
+        image,
+        network_size(2, 2, ImageRule("native", None, "encoder")),
+        ImageRule("native", None, "encoder"),
+        Preprocess.of_color("lab"),
     )
     reference = cv2.cvtColor(np.float32([[[1, 0, 0]]]), cv2.COLOR_BGR2LAB)[0, 0]
     np.testing.assert_allclose(
@@ -169,5 +179,5 @@ def test_luminance_is_what_crws_loader_gives_uvc():
     lab = cv2.cvtColor((rgb * 255).astype(np.uint8)[:, :, ::-1].copy(), cv2.COLOR_BGR2LAB)
     wanted = (torch.from_numpy(lab).float()[:, :, 0] - 128) / 128
     rule = ImageRule("native", None, "encoder")
-    found = prepare(image, network_size(40, 50, rule), rule, "luminance")
+    found = prepare(image, network_size(40, 50, rule), rule, Preprocess.of_color("luminance"))
     assert found.shape == (3, 40, 50) and all(torch.equal(channel, wanted) for channel in found)

@@ -15,6 +15,7 @@ from PIL import Image
 from corrbench.datasets.davis import Sequence, known_of, read_annotation
 from corrbench.datasets.doctor import diagnose
 from corrbench.encoders.build import build
+from corrbench.encoders.preprocess import Preprocess
 from corrbench.errors import Refusal
 from corrbench.files import read_json
 from corrbench.machine import pick_device
@@ -47,7 +48,7 @@ def test_every_protocol_runs_and_rows_sum_to_one(name, protocol, tiny_davis, met
     sequence = tiny_davis.sequence("three")
     sequence = replace(sequence, images=sequence.images[:3])  # 480 pixels and more each
     rules = protocol(name)
-    frames = list(propagate_sequence(net, sequence, rules, CPU, colour=encoder["colour"]))
+    frames = list(propagate_sequence(net, sequence, rules, CPU))
     assert len(frames) == len(sequence.images)
     for opening, scores in frames:
         mask = decode(scores.permute(2, 0, 1), opening.ids, opening.sizes, rules.decode)
@@ -145,6 +146,7 @@ def test_scores_that_are_not_finite_are_refused(tiny_davis, protocols):
     from corrbench.rows import merge
 
     class Loud(torch.nn.Module):
+        preprocess = Preprocess()
         stride = 4
 
         def forward(self, images):
@@ -163,7 +165,7 @@ def test_cuda_equals_cpu_on_whole_sequences(name, protocol, tiny_davis, methods)
     net = build(encoder).eval()
     pick_device("cuda")
     runs = [
-        [s.cpu() for _, s in propagate_sequence(net.to(d), tiny_davis.sequence("three"), protocol(name), torch.device(d), colour=encoder["colour"])]
+        [s.cpu() for _, s in propagate_sequence(net.to(d), tiny_davis.sequence("three"), protocol(name), torch.device(d))]
         for d in ("cpu", "cuda")
     ]  # fmt: skip
     for a, b in zip(*runs, strict=True):
@@ -180,12 +182,14 @@ MEMORY = """
 import sys, torch
 from pathlib import Path
 from corrbench.datasets.davis import Sequence
+from corrbench.encoders.preprocess import Preprocess
 from corrbench.propagation.protocol import Protocol
 from corrbench.machine import peak_memory_mb
 from corrbench.propagation.run import propagate_sequence
 from corrbench.rows import Rows
 images, annotation, repeats = sorted(Path(sys.argv[1]).glob("*.jpg")), Path(sys.argv[2]), int(sys.argv[3])
 class Net(torch.nn.Module):
+    preprocess = Preprocess()
     stride = 8
     def forward(self, x):
         return torch.nn.functional.avg_pool2d(x, 8).repeat(1, 64, 1, 1)
@@ -251,7 +255,7 @@ def test_golden_inputs_and_features(golden, shared, methods, protocol, tmp_path)
     save_weights(tmp_path / "weights.pt", weights)
     net = load_encoder(row["encoder"], [tmp_path / "weights.pt"], CPU)
     image = prepare(
-        read_image(shared / "DAVIS-2016/JPEGImages/480p/car-shadow/00000.jpg"), network_size(480, 854, rules.image), rules.image, "rgb"
+        read_image(shared / "DAVIS-2016/JPEGImages/480p/car-shadow/00000.jpg"), network_size(480, 854, rules.image), rules.image, net.preprocess
     )  # fmt: skip
     reference = np.load(golden / "car-shadow.npz")
     np.testing.assert_allclose(image[:, :16, :16], reference["image_frame0"], atol=1e-5)

@@ -17,7 +17,7 @@ from corrbench.weights.canonical import save_weights
 from corrbench.weights.convert import random_weights
 
 CPU = torch.device("cpu")
-R18 = {"arch": "resnet18", "layer": "layer1", "strides": [1, 2, 1, 1], "padding": "zeros", "colour": "rgb"}
+R18 = {"arch": "resnet18", "layer": "layer1", "strides": [1, 2, 1, 1], "padding": "zeros", "color": "rgb"}
 
 
 def textured(height, width, seed=0):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from corrbench.encoders.stm import MEAN, STD, STM, Residual, Up
+from corrbench.encoders.stm import PREPROCESS, STM, Residual, Up
 from corrbench.errors import Refusal
 from corrbench.segmentation import engine as engine_module
 from corrbench.segmentation.engine import Engine, Frames, padding
@@ -92,7 +92,7 @@ def reference(net, frames, every=5, k=50, sigma=None, most=100, short=None):
 
     def image(t):
         x = torch.from_numpy(frames.image(t).transpose(2, 0, 1).copy())[None].float() / 255
-        x = (x - torch.tensor(MEAN).reshape(1, 3, 1, 1)) / torch.tensor(STD).reshape(1, 3, 1, 1)
+        x = (x - torch.tensor(PREPROCESS.mean).reshape(1, 3, 1, 1)) / torch.tensor(PREPROCESS.std).reshape(1, 3, 1, 1)
         x = x if short is None else interpolate(x, (h, w), mode="bicubic", align_corners=False)
         return torch.nn.functional.pad(x, (left, right, top, bottom))
 

@@ -36,7 +36,7 @@ def test_whole_quotients_lose_no_pixel(monkeypatch, side, x0, out, left):
     assert seen[0][2] == left
 
 
-def test_the_border_is_the_mean_colour_and_outside_is_black():
+def test_the_border_is_the_mean_color_and_outside_is_black():
     image = np.zeros((100, 100, 3), np.uint8)
     image[:, :50] = (10, 20, 200)
     patch = crop(image, np.array([50, 0], np.float32), 60, 60)

@@ -65,7 +65,7 @@ def test_augmentation_moves_by_four_pixels_and_stretches_by_five_percent():
     assert min(sizes) >= 19 and max(sizes) <= 23
 
 
-def test_center_crop_pads_with_the_mean_colour():
+def test_center_crop_pads_with_the_mean_color():
     patch = np.full((242, 242, 3), 9, np.uint8)
     assert center_crop(patch, 247).shape == (246, 246, 3)  # half to even, as the reference's round
     assert (center_crop(patch, 247) == 9).all()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from corrbench.encoders.dilated import tracking_backbone
+from corrbench.encoders.preprocess import Preprocess
 from corrbench.errors import Refusal
 from corrbench.tracking.crops import crop, crop_sides
 from corrbench.tracking.head import Head
@@ -92,7 +93,7 @@ def test_search_crops_and_the_network():
     np.testing.assert_allclose(many[3:], one, rtol=1e-4, atol=1e-5)  # together or alone
     with torch.no_grad():  # one crop at a time through the plain formula
         z, x = (
-            backbone(normalize(torch.from_numpy(c.transpose(2, 0, 1).copy())[None], "rgb"))
+            backbone(normalize(torch.from_numpy(c.transpose(2, 0, 1).copy())[None], Preprocess()))
             for c in (target.exemplar, crops[2])
         )
         plain = torch.nn.functional.conv2d(head.x_convs[0](x), head.z_convs[0](z))[0, 0] * 1e-3
@@ -100,10 +101,10 @@ def test_search_crops_and_the_network():
 
 
 def test_a_tracker_finds_a_moved_texture():
-    """With raw colours as features and identity kernels, the peak follows a bright patch."""
+    """With raw colors as features and identity kernels, the peak follows a bright patch."""
 
-    class Colours(torch.nn.Module):
-        colour = "rgb"
+    class Colors(torch.nn.Module):
+        preprocess = Preprocess()
 
         def forward(self, images):
             return torch.nn.functional.avg_pool2d(images, 8, ceil_mode=True)
@@ -112,7 +113,7 @@ def test_a_tracker_finds_a_moved_texture():
     for conv in (head.z_convs[0], head.x_convs[0]):
         torch.nn.init.dirac_(conv.weight)
         torch.nn.init.zeros_(conv.bias)
-    network = Network(Colours(), head, torch.device("cpu"))
+    network = Network(Colors(), head, torch.device("cpu"))
     images = []
     for t in range(6):
         image = np.full((240, 320, 3), 115, np.uint8)

@@ -57,7 +57,7 @@ def test_from_addresses_to_the_table(tmp_path, site):
         },
         "methods/mine": {
             "base": "vfs-r18", "name": "mine", "protocol": "crw",
-            "released": {"file": "mine.pth", "addresses": [f"{address}/mine.pth"], "licence": "none",
+            "released": {"file": "mine.pth", "addresses": [f"{address}/mine.pth"], "license": "none",
                          "hash": {"algorithm": "sha256", "value": sha, "on_mismatch": "refuse"}},
         },
     }  # fmt: skip

@@ -17,7 +17,7 @@ def test_rows_wait_until_their_file_is_placed_and_the_server_has_spoken(tmp_path
     import torch
     import yaml
 
-    released = {"family": "torchvision", "file": "placed.pth", "addresses": [], "hash": None, "licence": "none"}
+    released = {"family": "torchvision", "file": "placed.pth", "addresses": [], "hash": None, "license": "none"}
     row = {"base": "random-r18", "name": "gated", "released": released}
     (tmp_path / "rows/methods").mkdir(parents=True)
     (tmp_path / "rows/methods/gated.yaml").write_text(yaml.safe_dump(row))

@@ -286,7 +286,7 @@ def test_the_plan_names_what_a_person_must_place(tmp_path):
         )  # fmt: skip
         return done.stdout
 
-    own = {"base": "mast", "released": {"family": "mast", "addresses": [], "hash": None, "licence": "none"}}
+    own = {"base": "mast", "released": {"family": "mast", "addresses": [], "hash": None, "license": "none"}}
     (tmp_path / "rows/methods").mkdir(parents=True)
     files = [f"results/downloads/{name}/{name}.pt" for name in ("first", "second")]
     for name in ("first", "second"):

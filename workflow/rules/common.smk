@@ -181,7 +181,7 @@ def postprocess_settings(wildcards):
 def weights_settings(wildcards):
     row = CONFIG.rows.methods.get(wildcards.method, "target")
     released = row.get("released")
-    if released is not None:  # another address or licence makes nothing stale
+    if released is not None:  # another address or license makes nothing stale
         released = {k: released[k] for k in ("family", "file", "hash")}
     return canonical_json({"encoder": row["encoder"], "released": released})
 
