@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corrbench.errors import Refusal
+from corrbench.metrics.columns import JF
 from corrbench.reading import expand
 from corrbench.rows import AllRows
 
@@ -26,10 +27,7 @@ if TYPE_CHECKING:  # listing rows must not wait for torch and pandas
     from corrbench.metrics.davis import ObjectScores
     from corrbench.propagation.protocol import Protocol
 
-COLUMNS = {
-    "J&F": "J&F-Mean", "J-mean": "J-Mean", "J-recall": "J-Recall", "J-decay": "J-Decay",
-    "F-mean": "F-Mean", "F-recall": "F-Recall", "F-decay": "F-Decay",
-}  # fmt: skip
+COLUMNS = {c.name: c.official for c in JF.columns if c.official is not None}
 """Names of the figures as tables have them, and as davis2017-evaluation has them."""
 
 

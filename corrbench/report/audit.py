@@ -18,6 +18,7 @@ from corrbench.datasets.opening import Kind, data_files
 from corrbench.entries import Entry, WeightsId
 from corrbench.errors import Refusal, few
 from corrbench.given import GivenMasks, mask_files
+from corrbench.metrics.columns import metric_of
 from corrbench.pretraining.recipe import Recipe, pretrain_code
 from corrbench.provenance import code_version
 from corrbench.report.masks import altered_masks
@@ -280,7 +281,7 @@ class Audit:
         if scores is None:
             return
         made = mapping(scores.get("record"))
-        program = "evaluate" if entry.probe is None else "evaluate_boxes"
+        program = metric_of(entry.benchmark).program
         checks = {
             "code of the metric": (made.get("code"), code_version(f"scripts/{program}.py")),
             **_named(

@@ -9,8 +9,10 @@ import pandas as pd
 
 from corrbench.config import Config
 from corrbench.datasets.opening import is_tracking
+from corrbench.metrics.columns import METRICS
 from corrbench.report.records import mark
 from corrbench.report.table import shown_columns, waiting_table
+from corrbench.report.targets import main_metric
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; }
@@ -37,7 +39,7 @@ def page(config: Config, table: pd.DataFrame, papers: list[str], table_sha256: s
             parts.append(
                 "<p class='note'>Scored by the evaluation server only; upload each entry's <code>submission.zip</code>, and note what it returns with <code>scripts.server_scores</code>.</p>"
             )
-            for protocol_hash, group in part[part["J&F"].notna()].groupby("protocol_hash", sort=False):
+            for protocol_hash, group in part[part[main_metric(part)].notna()].groupby("protocol_hash", sort=False):
                 names = ", ".join(dict.fromkeys(group["protocol"]))
                 parts.append(f"<h3>protocol {html.escape(names)} <code>{protocol_hash}</code></h3>")
                 parts.append(_table(shown_columns(group)))
@@ -64,8 +66,8 @@ def page(config: Config, table: pd.DataFrame, papers: list[str], table_sha256: s
         parts.append(_table(waiting_table(config.waiting)))
     links = " ".join(f"<a href='paper/{p}.md'>{html.escape(p)}</a>" for p in papers)
     parts.append(f"<h2>Paper against reproduced</h2><p>{links}</p>")
-    parts.append("<p class='note'>J&amp;F, J and F are means over objects in percent as davis2017-evaluation computes them; first and last frame are "
-                 "left out. Precision and success of boxes are those of got10k's ExperimentOTB. Rows of different protocol hashes were measured by different rules and are never ranked together.</p></html>")  # fmt: skip
+    notes = " ".join(html.escape(metric.note) for metric in METRICS if metric.note)
+    parts.append(f"<p class='note'>{notes} Rows of different protocol hashes were measured by different rules and are never ranked together.</p></html>")  # fmt: skip
     return "\n".join(parts) + "\n"
 
 

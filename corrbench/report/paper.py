@@ -8,14 +8,11 @@ from typing import Any
 import pandas as pd
 
 from corrbench.config import Config
+from corrbench.metrics.columns import METRICS, metric_of
 from corrbench.report.table import markdown_table
 from corrbench.report.targets import Target, read_targets, target_of
 
-COLUMNS = {
-    "J&F": "J&F", "J-Mean": "J-mean", "J-Recall": "J-recall", "J-Decay": "J-decay", "F-Mean": "F-mean", "F-Recall": "F-recall",
-    "F-Decay": "F-decay", "precision": "precision", "success": "success", "J-seen": "J-seen", "J-unseen": "J-unseen",
-    "F-seen": "F-seen", "F-unseen": "F-unseen", "fps": "fps",
-}  # fmt: skip
+COLUMNS = {**{c.key: c.name for metric in METRICS for c in metric.columns}, "fps": "fps"}
 """What papers print, by the key of a target, and the column of the table that has it."""
 
 
@@ -33,7 +30,7 @@ def paper_tables(config: Config, table: pd.DataFrame) -> dict[str, pd.DataFrame]
         target = target_of(entry, targets, subset=config.is_subset(entry.benchmark))
         if target is not None:
             ours = rows_by_key[entry.benchmark["name"], entry.id]
-            if entry.benchmark["scoring"] == "server" and pd.isna(ours["J&F"]):
+            if entry.benchmark["scoring"] == "server" and pd.isna(ours[metric_of(entry.benchmark).headline.name]):
                 ours = {"entry": entry.id, "fps": ours["fps"], "verdict": "packed for the evaluation server"}
             of_target = found.setdefault(target.values["id"], [])
             of_target.insert(0 if entry.source == "released" else len(of_target), ours)

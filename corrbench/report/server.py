@@ -17,21 +17,17 @@ from typing import Any
 
 import yaml
 
-from corrbench.datasets.opening import is_youtube_vos
 from corrbench.errors import Refusal, nearest
 from corrbench.files import atomic, file_hash
+from corrbench.metrics.columns import metric_of
 from corrbench.yamls import read_yaml
 
 NAME = "server.yaml"
-_DAVIS = ("J&F", "J-mean", "J-recall", "J-decay", "F-mean", "F-recall", "F-decay")
-_YOUTUBE = ("J&F", "J-seen", "J-unseen", "F-seen", "F-unseen")
-_MEANS = {_DAVIS: ("J-mean", "F-mean"), _YOUTUBE: _YOUTUBE[1:]}
-"""What J&F, the overall score, is the mean of."""
 
 
 def server_columns(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
-    """The columns that the server of a benchmark returns; J&F is its overall score."""
-    return _YOUTUBE if is_youtube_vos(benchmark) else _DAVIS
+    """The columns that the server of a benchmark returns."""
+    return tuple(column.name for column in metric_of(benchmark).columns)
 
 
 def check_scores(scores: Mapping[str, Any], benchmark: Mapping[str, Any], where: str) -> dict[str, float]:
@@ -46,16 +42,17 @@ def check_scores(scores: Mapping[str, Any], benchmark: Mapping[str, Any], where:
             raise Refusal(
                 f"{where}: {name}: {value!r}", expected="percent", do="multiply what the server printed by 100"
             )
-    if "J&F" not in scores:
-        raise Refusal(f"{where}: no J&F", expected="the overall score, and what it is the mean of", do="add it")
+    overall = metric_of(benchmark).headline.name
+    if overall not in scores:
+        raise Refusal(f"{where}: no {overall}", expected="the overall score, and what it is the mean of", do="add it")
     if max(abs(value) for value in scores.values()) <= 1:
         raise Refusal(f"{where}: no number above 1", expected="percent", do="multiply what the server printed by 100")
-    parts = _MEANS[columns]
+    parts = [column.name for column in metric_of(benchmark).parts]
     if all(name in scores for name in parts):
         mean = sum(scores[name] for name in parts) / len(parts)
-        if abs(mean - scores["J&F"]) > 0.11:  # both were rounded to a decimal
+        if abs(mean - scores[overall]) > 0.11:  # both were rounded to a decimal
             raise Refusal(
-                f"{where}: J&F is {scores['J&F']:g}, the mean of {', '.join(parts)} is {mean:.2f}",
+                f"{where}: {overall} is {scores[overall]:g}, the mean of {', '.join(parts)} is {mean:.2f}",
                 expected="the numbers of one submission",
                 do="look at what the server returned",
             )

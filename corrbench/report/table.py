@@ -13,6 +13,7 @@ from corrbench.config import Config
 from corrbench.entries import Entry
 from corrbench.errors import Refusal, few
 from corrbench.files import file_hash
+from corrbench.metrics.columns import JF, METRICS, all_columns, metric_of
 from corrbench.reading import read_text
 from corrbench.report.records import read_intact
 from corrbench.report.targets import Target, band_of, main_metric, read_targets, target_of
@@ -20,39 +21,11 @@ from corrbench.waiting import Waiting
 
 COLUMNS = (
     "entry", "method", "backbone", "weights", "tier", "trained_on", "benchmark", "protocol", "protocol_hash", "grid",
-    "J&F", "J-mean", "J-recall", "J-decay", "F-mean", "F-recall", "F-decay", "precision", "success",
-    "J-seen", "J-unseen", "F-seen", "F-unseen", "server_date", "published", "delta", "verdict", "band", "target_grade", "fps", "peak_gpu_mb", "peak_ram_mb", "gpu_seconds",
+    *all_columns(), "server_date", "published", "delta", "verdict", "band", "target_grade", "fps", "peak_gpu_mb", "peak_ram_mb", "gpu_seconds",
     "weights_sha256", "data_fingerprint", "code_version", "torch", "device",
 )  # fmt: skip
-_OFFICIAL = {
-    "J&F": "J&F-Mean", "J-mean": "J-Mean", "J-recall": "J-Recall", "J-decay": "J-Decay",
-    "F-mean": "F-Mean", "F-recall": "F-Recall", "F-decay": "F-Decay",
-}  # fmt: skip
-_TRACKING = {"precision": "precision", "success": "success"}
-IN_MARKDOWN = ("entry", "benchmark", "protocol_hash", "J&F", "J-mean", "J-recall", "J-decay", "F-mean", "F-recall",
-               "F-decay", "J-seen", "J-unseen", "F-seen", "F-unseen", "server_date", "published", "delta", "verdict", "target_grade", "trained_on", "fps")  # fmt: skip
-MAY_BE_EMPTY = (
-    *(c for c in IN_MARKDOWN if c[:2] in ("J-", "F-")),
-    "server_date",
-    "trained_on",
-    "published",
-    "delta",
-    "verdict",
-    "target_grade",
-    "fps",
-)
-"""Columns that people see only where some row has a value."""
-IN_MARKDOWN_BOXES = (
-    "entry",
-    "precision",
-    "success",
-    "published",
-    "delta",
-    "verdict",
-    "target_grade",
-    "trained_on",
-    "fps",
-)
+SHOWN = ("server_date", "published", "delta", "verdict", "target_grade", "trained_on", "fps")
+"""Columns that people read besides the metric's, where some row has a value."""
 
 
 def build_table(config: Config, results: dict[tuple[str, str], dict[str, Any]]) -> pd.DataFrame:
@@ -80,9 +53,9 @@ def _row(config: Config, entry: Entry, result: dict[str, Any], targets: list[Tar
     }  # fmt: skip
     server = result.get("server")
     if scores is not None or server is not None:
-        names = _OFFICIAL if entry.probe is None else _TRACKING
         if scores is not None:
-            row |= {name: 100 * scores["global"][official] for name, official in names.items()}
+            columns = (c for c in metric_of(entry.benchmark).columns if c.official is not None)
+            row |= {c.name: 100 * scores["global"][c.official] for c in columns}
             row["code_version"] += f"+{scores['record']['code']}"
         elif server is not None:
             row |= {**server["scores"], "server_date": server["date"]}
@@ -90,7 +63,7 @@ def _row(config: Config, entry: Entry, result: dict[str, Any], targets: list[Tar
         if target is not None:
             band = band_of(entry)
             row |= {
-                "published": target.score, "delta": row[target.metrics[0]] - target.score,
+                "published": target.score, "delta": row[target.headline] - target.score,
                 "verdict": target.verdict(row, band), "band": band[0], "target_grade": target.values["grade"],
             }  # fmt: skip
     return row
@@ -195,9 +168,9 @@ def to_markdown(table: pd.DataFrame, waiting: Sequence[Waiting] = ()) -> str:
         part = shown_columns(group)
         out += [markdown_table(part), ""]
     out += [
-        "J&F, J and F are means over objects, in percent, as davis2017-evaluation computes them (first and last frame left out).",
+        JF.note,
         "Rows of different protocol hashes were measured by different rules and are listed apart.",
-        "Boxes: precision (center within 20 px) and success (mean of the overlap curve) as got10k's ExperimentOTB computes them.",
+        *(metric.note for metric in METRICS if metric.note and metric is not JF),
         "published: the number of the paper or repository (J&F, or success); verdict: reproduced within 0.3, close within 1.0; trained here: reproduced within 1.0.",
         "fps: frames per second of the network and the engine; on a CPU it depends on what else the machine does.", "",
     ]  # fmt: skip
@@ -229,12 +202,8 @@ def waiting_table(waiting: Sequence[Waiting]) -> pd.DataFrame:
 def shown_columns(group: pd.DataFrame) -> pd.DataFrame:
     """The columns that people read of the rows of one benchmark and protocol, best first."""
     metric = main_metric(group)
-    names = (
-        IN_MARKDOWN_BOXES
-        if metric == "success"
-        else [c for c in IN_MARKDOWN if c not in ("benchmark", "protocol_hash")]
-    )
-    shown = [name for name in names if name not in MAY_BE_EMPTY or group[name].notna().any()]
+    names = ["entry", *all_columns(), *SHOWN]
+    shown = [name for name in names if name in ("entry", metric) or group[name].notna().any()]
     return group.sort_values(metric, ascending=False)[shown]
 
 

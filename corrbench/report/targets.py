@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from corrbench.config import Config
 from corrbench.entries import Entry
 from corrbench.errors import Refusal, nearest
+from corrbench.metrics.columns import METRICS, Metric
 from corrbench.propagation.protocol import Protocol
 from corrbench.rows import read_yaml, validate
 from corrbench.segmentation.protocol import MaskPropagation
@@ -34,19 +35,25 @@ class Target:
     protocol_hash: str | None
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """What decides the verdict: J&F, or success and precision."""
-        return ("J&F",) if "J&F" in self.values else ("success", "precision")
+    def metric(self) -> Metric:
+        """The metric whose deciding columns the row has."""
+        return next(m for m in METRICS if all(c.key in self.values for c in m.deciding))
+
+    @property
+    def headline(self) -> str:
+        """The column that `score` is compared with."""
+        return self.metric.headline.name
 
     @property
     def score(self) -> float:
-        """Published J&F, or success, in percent."""
-        return float(self.values[self.metrics[0]])
+        """The published number by which rows are ranked, in percent."""
+        return float(self.values[self.metric.headline.key])
 
     def verdict(self, reproduced: Mapping[str, Any], band: tuple[float, float]) -> str:
-        """`reproduced`, `close` or `differs`, from the band; of several metrics the one that is furthest off counts."""
+        """`reproduced`, `close` or `differs`, from the band; of several columns the one that is furthest off counts."""
         near, far = band
-        distance = max(abs(round(reproduced[name] - float(self.values[name]), 6)) for name in self.metrics)
+        distances = (abs(round(reproduced[c.name] - float(self.values[c.key]), 6)) for c in self.metric.deciding)
+        distance = max(distances)
         return "reproduced" if distance <= near else "close" if distance <= far else "differs"
 
 
@@ -132,8 +139,9 @@ def covered(config: Config) -> str:
 
 
 def main_metric(table: pd.DataFrame) -> str:
-    """The column by which the rows of one benchmark are ranked: J&F, or success for boxes."""
-    return "success" if table["J&F"].isna().all() and table["success"].notna().any() else "J&F"
+    """The column by which the rows of one benchmark are ranked: that of the first metric which has a number there."""
+    names = [metric.headline.name for metric in METRICS]
+    return next((name for name in names if table[name].notna().any()), names[0])
 
 
 def target_of(entry: Entry, targets: Iterable[Target], *, subset: bool) -> Target | None:
