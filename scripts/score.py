@@ -2,6 +2,10 @@
 
     python -m scripts.score --method crw-r18 --checkpoint pretrained.pth --benchmark davis2017-val --data /data/DAVIS-2017
 
+Several checkpoints, or a folder of them, make a row each and a curve over them, in the order of the numbers in their names:
+
+    python -m scripts.score --method vfs-r18 --checkpoint runs/vfs/epoch_*.pth --data /data/DAVIS-2017
+
 Beside the method, the table has its untrained network under the same protocol and the identity baseline. The config and
 all results stay below --results, so the same command run again only does what is missing, and another method or checkpoint
 is added to the same table.
@@ -27,11 +31,13 @@ from corrbench.datasets.davis import other_layout
 from corrbench.errors import Refusal, few, run_program
 from corrbench.files import atomic
 from corrbench.outputs import claim
-from corrbench.reading import user_path
+from corrbench.reading import is_litter, natural, user_path, what_lies_in
 from corrbench.report.shown import audit_shown
 from corrbench.resources import HOME
 from corrbench.scoring import add, earlier, leave_out_lost, plain_name
 
+CHECKPOINTS = (".pth", ".pt", ".ckpt", ".tar", ".bin", ".safetensors")
+"""Ends of the names of checkpoints in a folder."""
 PATIENCE = 20
 """Seconds that Snakemake and its jobs have to end after a signal, before they are killed."""
 
@@ -66,18 +72,18 @@ def check_before_running(args: argparse.Namespace, values: dict[str, Any]) -> No
             expected=f"every sequence of {row['title']}",
             do="complete the data set, choose another --benchmark, or add --subset to score what is there",
         )
-    if args.checkpoint:
+    for path in args.checkpoint:
         from corrbench.weights.convert import convert  # it imports torch
 
         method = config.rows.methods.get(args.method, "--method")
         found = convert(
-            args.checkpoint, encoder=method["encoder"], method=args.method, trust_pickle=args.trust_pickle,
+            path, encoder=method["encoder"], method=args.method, trust_pickle=args.trust_pickle,
             container=args.container,
         ).meta["family"]  # fmt: skip
         own = method.get("released", {}).get("family", found)
         if found != own:
             print(
-                f"note: {args.checkpoint} is a {found} checkpoint; it is scored with the network surgery of {args.method}",
+                f"note: {path} is a {found} checkpoint; it is scored with the network surgery of {args.method}",
                 file=sys.stderr,
             )
 
@@ -123,7 +129,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", required=True, help="row of config/methods/: the network and its surgery")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--checkpoint", type=user_path, help="your file, of any known checkpoint family")
+    source.add_argument(
+        "--checkpoint",
+        type=user_path,
+        nargs="+",
+        default=[],
+        help="your file, of any known checkpoint family; several, or a folder, make a curve",
+    )
     source.add_argument("--released", action="store_true", help="download the file that the authors released")
     source.add_argument("--random", action="store_true", help="only the untrained network")
     parser.add_argument(
@@ -152,28 +164,27 @@ def main() -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would run")
     args = parser.parse_args()
-    if args.checkpoint is None:
+    if not args.checkpoint:
         for option in ("name", "container", "trust_pickle"):
             if getattr(args, option):
                 parser.error(f"--{option.replace('_', '-')} is for a --checkpoint")
     if args.results.exists() and not args.results.is_dir():
         raise Refusal(f"--results {args.results}: a file", expected="a folder, or nothing", do="name another folder")
 
-    path, name = args.checkpoint, args.name
-    if path is not None:
-        path = args.checkpoint = path.expanduser().absolute()
-        stem = f"{path.stem}.{args.container}{path.suffix}" if args.container else path.name
-        name = name or plain_name(Path(stem))
-    file = {"path": str(path), "trust_pickle": args.trust_pickle}
-    if args.container:
-        file["container"] = args.container
+    args.checkpoint = checkpoints_of(args.checkpoint)
+    names = names_of(args.checkpoint, args.name, args.container)
+    files: dict[str, dict[str, Any]] = {}
+    for name, path in names.items():
+        files[name] = {"path": str(path), "trust_pickle": args.trust_pickle}
+        if args.container:
+            files[name]["container"] = args.container
     run = {"protocols": [args.protocol], "benchmarks": [args.benchmark]}
-    source = [name] if args.checkpoint else ["released"] if args.released else []
+    source = [*names] if args.checkpoint else ["released"] if args.released else []
     values = {
         "results": str(args.results.expanduser()),
         "device": args.device,
         "rows": [str(p.expanduser().absolute()) for p in args.rows],
-        "files": {name: file} if args.checkpoint else {},
+        "files": files,
         "subsets": {args.benchmark: "present"} if args.subset else {},
         "runs": [
             {"methods": ["identity"], "weights": ["none"], "benchmarks": [args.benchmark]},
@@ -219,7 +230,60 @@ def main() -> None:
         sys.exit(1)
     check_answer(Config(copy.deepcopy(values), str(kept)))
     print((results / "table.md").read_text(encoding="utf-8"))
+    if len(names) > 1:
+        print(f"curve: {draw_curve(results, args.method, list(names))}")
     print(f"page: {results}/report.html   table: {results}/table.csv")
+
+
+def checkpoints_of(given: list[Path]) -> list[Path]:
+    """The files that `--checkpoint` names, a folder's in place of the folder, by the numbers in their names.
+
+    Raises Refusal for a folder without checkpoints.
+    """
+    found: list[Path] = []
+    for path in given:
+        place = path.expanduser().absolute()
+        if place.is_dir():
+            inside = [p for p in place.iterdir() if p.suffix in CHECKPOINTS and not is_litter(p.name)]
+            if not inside:
+                raise Refusal(
+                    f"--checkpoint {path}: {what_lies_in(place)}",
+                    expected=f"a folder of checkpoints, files that end in {', '.join(CHECKPOINTS)}",
+                    do="name the files",
+                )
+            found += inside
+        else:
+            found.append(place)
+    return sorted(dict.fromkeys(found), key=lambda p: (str(p.parent), natural(p.name))) if len(found) > 1 else found
+
+
+def names_of(paths: list[Path], name: str | None, container: str | None) -> dict[str, Path]:
+    """A name in the table for every checkpoint. Raises Refusal for one name of several files."""
+    if name and len(paths) > 1:
+        raise Refusal(f"--name {name} for {len(paths)} checkpoints", expected="one checkpoint", do="leave --name out")
+    found: dict[str, Path] = {}
+    for path in paths:
+        stem = f"{path.stem}.{container}{path.suffix}" if container else path.name
+        plain = name or plain_name(Path(stem))
+        if plain in found:
+            raise Refusal(
+                f"{found[plain]} and {path}: both would be called {plain} in the table",
+                expected="files of different names",
+                do="score them one by one, with --name",
+            )
+        found[plain] = path
+    return found
+
+
+def draw_curve(results: Path, method: str, names: list[str]) -> Path:
+    """The score of every checkpoint, in order, with the untrained network as a line."""
+    from corrbench.report.plots import checkpoint_curve, save
+    from corrbench.report.table import read_table
+
+    path = results / "checkpoints.png"
+    with atomic(path) as temporary:
+        save(checkpoint_curve(read_table(results / "table.csv"), method, names), temporary)
+    return path
 
 
 def forget(kept: Path, before: bytes | None) -> None:

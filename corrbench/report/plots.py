@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,42 @@ def short_name(row: Mapping[Any, Any]) -> str:
     """Method and backbone of a table row, short."""
     backbone = "" if row["backbone"] == "none" else f" {row['backbone']}".replace("ResNet-", "R")
     return f"{row['method']}{backbone}"
+
+
+def checkpoint_curve(table: pd.DataFrame, method: str, names: Sequence[str]) -> Figure:
+    """The headline score of several checkpoints of one method, in order; the untrained network is a dashed line.
+
+    `names`: of the checkpoints, as the column `weights` has them. One curve for each benchmark and protocol.
+    """
+    metric = main_metric(table)
+    own = table[table["entry"].str.startswith(f"{method}.")]
+    figure, axes = plt.subplots(figsize=(max(5.0, 1.2 + 0.5 * len(names)), 4.2), layout="constrained")
+    for i, ((benchmark, protocol), group) in enumerate(own.groupby(["benchmark", "protocol"], sort=False)):
+        scores = group.set_index("weights")[metric]
+        there = [name for name in names if name in scores]
+        if not there:
+            continue
+        color = COLORS[i % len(COLORS)]
+        axes.plot(
+            [names.index(n) for n in there],
+            [scores[n] for n in there],
+            marker="o",
+            color=color,
+            label=f"{benchmark}, {protocol}",
+        )
+        if "random" in scores:
+            axes.axhline(scores["random"], color=color, ls="--", lw=1)
+            axes.annotate(
+                "untrained", (len(names) - 1, scores["random"]), fontsize=8, ha="right", va="bottom", color=color
+            )
+    axes.set_xticks(
+        range(len(names)), names, rotation=45 if len(names) > 4 else 0, ha="right" if len(names) > 4 else "center"
+    )
+    axes.set_ylabel(f"{metric} (%)")
+    axes.set_title(f"{method}: {len(names)} checkpoints")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure
 
 
 def heat_map(by_sequence: pd.DataFrame, benchmark: str, metric: str = "J&F") -> Figure:

@@ -369,3 +369,39 @@ def test_score_program_plans_a_users_checkpoint(tiny_davis, tmp_path):
         text=True,
     )
     assert wrong.returncode == 1 and "did you mean 'vfs-r18'" in wrong.stderr
+
+
+def score(*arguments):
+    command = [warm.python(), "-m", "scripts.score", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_a_folder_of_checkpoints_is_a_curve(tmp_path):
+    """In the order of the numbers in their names; a call with one of them more adds its row."""
+    from corrbench.datasets.synthetic import write_davis
+    from corrbench.encoders.resnet import random_resnet
+
+    root, folder = tmp_path / "DAVIS", tmp_path / "run"
+    write_davis(root, ["three", "one"], split="val", frames=5, height=48, width=80, seed=0)
+    folder.mkdir()
+    for epoch in (2, 10):
+        torch.save({"state_dict": random_resnet("resnet18", epoch)}, folder / f"epoch_{epoch}.pth")
+    (folder / "log.txt").write_text("loss")
+    more = ["--method", "vfs-r18", "--protocol", "crw", "--benchmark", "tiny-val", "--data", root, "--rows", ROWS,
+            "--results", tmp_path / "out", "--device", "cpu"]  # fmt: skip
+    done = score("--checkpoint", folder, *more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = read_table(tmp_path / "out/table.csv")
+    assert table["weights"].tolist() == ["none", "random", "epoch-2", "epoch-10"] and table["J&F"].notna().all()
+    assert f"curve: {tmp_path / 'out/checkpoints.png'}" in done.stdout and (tmp_path / "out/checkpoints.png").stat().st_size > 5000  # fmt: skip
+    (tmp_path / "other").mkdir()
+    for arguments, said in (
+        (["--checkpoint", tmp_path / "other"], "a folder of checkpoints"),
+        (["--checkpoint", folder, "--name", "mine"], "--name mine for 2 checkpoints"),
+        (["--checkpoint", folder / "epoch_2.pth", tmp_path / "other/epoch_2.pth"], "both would be called epoch-2"),
+    ):
+        (tmp_path / "other/epoch_2.pth").unlink(missing_ok=True)
+        if "other/epoch" in str(arguments):
+            (tmp_path / "other/epoch_2.pth").write_bytes((folder / "epoch_2.pth").read_bytes())
+        refused = score(*arguments, *more)
+        assert refused.returncode == 1 and said in refused.stderr, refused.stderr
