@@ -7,18 +7,19 @@ printed beside every score: two scores with different hashes were not measured b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 from corrbench.errors import Refusal, nearest
 from corrbench.files import digest
+from corrbench.neutral import stated
 
 
 @dataclass(frozen=True)
 class Encoder:
     """What a harness does to every network that it loads, whatever its method."""
 
-    zero_image_pass: bool
+    zero_image_pass: bool = False
     """One pass of an image of zeros in training mode moves the batch norm statistics before they are used (SFC; see
     ``corrbench/encoders/zero_pass.py``). Rows that do not say it have none."""
 
@@ -149,7 +150,7 @@ def _build(kind: type, row: Mapping[str, Any], where: str) -> Any:
     for key in row:
         if key not in names:
             raise Refusal(f"{where}: unknown key {key!r}", expected=nearest(key, names), do="correct the row")
-    missing = sorted(names - set(row))
+    missing = sorted({f.name for f in fields(kind) if f.default is MISSING} - set(row))
     if missing:
         raise Refusal(
             f"{where}: missing {', '.join(missing)}",
@@ -188,8 +189,6 @@ class Protocol:
             values = dict(row.get(part) or {})
             if part == "window" and isinstance(values.get("search"), Mapping):
                 values["search"] = _build(Search, values["search"], f"protocol {name}: window.search")
-            if part == "encoder":
-                values.setdefault("zero_image_pass", False)
             if part == "context":
                 values["long_term"] = tuple(values.get("long_term", ()))
             parts[part] = _build(kind, values, f"protocol {name}: {part}")
@@ -257,11 +256,10 @@ class Protocol:
             refuse("window.exempt_long_term with long-term frames other than [0]", "context.long_term: [0]")
 
     def settings(self) -> dict[str, Any]:
-        """Every field that changes a number, as plain data (the name is left out)."""
-        values = asdict(self)
-        del values["name"]
-        if not self.encoder.zero_image_pass:
-            del values["encoder"]
+        """Every field that changes a number, as plain data (the name is left out, and what is at its neutral default)."""
+        values: dict[str, Any] = {part: stated(getattr(self, part)) for part in _PARTS}
+        values = {part: found for part, found in values.items() if found}
+        values["copy"] = self.copy
         values["context"]["long_term"] = list(self.context.long_term)
         return values
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from corrbench.files import digest
+from corrbench.neutral import stated
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class MaskPropagation:
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides the numbers, as plain data."""
-        return {k: v for k, v in asdict(self).items() if k != "name"}
+        return {k: v for k, v in stated(self).items() if k != "name"}
 
     @property
     def hash(self) -> str:

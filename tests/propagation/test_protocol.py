@@ -1,10 +1,13 @@
 """Protocol rows: hashes, stage settings, refusals."""
 
+from dataclasses import field, make_dataclass
+
 import pytest
 
 from corrbench.errors import Refusal
-from corrbench.propagation.protocol import Protocol
-from corrbench.rows import merge
+from corrbench.propagation import protocol as protocol_module
+from corrbench.propagation.protocol import Protocol, Selection
+from corrbench.rows import AllRows, merge
 
 
 def test_every_row_builds_and_equal_rules_hash_alike(protocols, protocol):
@@ -85,3 +88,18 @@ def test_unknown_key_names_the_nearest(protocols):
     row = merge(protocols.get("crw", "test"), {"selection": {"tempertaure": 1}})
     with pytest.raises(Refusal, match="did you mean 'temperature'"):
         Protocol.from_row(row)
+
+
+def test_a_new_field_with_a_neutral_default_moves_no_hash(monkeypatch):
+    """A field that is added later does nothing by default, and rows and results from before stay what they are."""
+    monkeypatch.setattr("corrbench.rows.validate", lambda value, *_: value)  # whose schema does not know the field
+    rows = AllRows([]).protocols
+    before = {name: Protocol.from_row(rows.get(name, "test")).hash for name in rows}
+    later = make_dataclass("Selection", [("sharpen", float, field(default=1.0))], bases=(Selection,), frozen=True)
+    monkeypatch.setitem(protocol_module._PARTS, "selection", later)
+    assert {name: Protocol.from_row(rows.get(name, "test")).hash for name in rows} == before
+    row = rows.get("crw", "test")
+    changed = Protocol.from_row({**row, "selection": {**row["selection"], "sharpen": 2.0}})
+    assert changed.hash != before["crw"] and changed.settings()["selection"]["sharpen"] == 2.0
+    again = Protocol.from_settings(changed.propagate_settings())
+    assert again.selection == changed.selection
