@@ -206,7 +206,7 @@ class Config:
         for entry in self.entries:
             if entry.given is not None and not entry.given.fetched and not entry.given.path(self.results).exists():
                 raise Refusal(
-                    f"masks {entry.method['name']}: nothing at {entry.given.path(self.results)}",
+                    f"masks {entry.method['name']}: nothing at {entry.given.path(self.results).absolute()}",
                     expected="a folder of masks, or a zip or tar archive of them",
                     do=entry.given.row["instructions"].strip() or "correct `path:`",
                 )

@@ -49,8 +49,8 @@ class GivenMasks:
 
     @property
     def hash(self) -> str:
-        """12 hex digits, the same for all given masks."""
-        return digest({"masks": "given"})
+        """12 hex digits for this row alone: nothing says that two rows follow the same rules, so they are not ranked in one list."""
+        return digest({"masks": "given", "name": self.row["name"]})
 
 
 def mask_files(path: Path) -> dict[str, Path]:

@@ -104,7 +104,7 @@ class Grid:
                 do="score boxes with python -m scripts.evaluate_boxes --boxes FOLDER",
             )
         encoder = {"arch": "none"}
-        method = {**{k: values[k] for k in ("name", "method", "backbone")}, "encoder": encoder}
+        method = {"name": values["name"], "method": values.get("method", values["name"]), "backbone": values["backbone"], "encoder": encoder}  # fmt: skip
         return Entry(method, SOURCE, GivenMasks(values), benchmark, (), encoder)
 
     def _entry(self, method: str, source: str, protocol: str, benchmark: str, place: str) -> Entry:

@@ -6,7 +6,7 @@ With ``missing: skip`` such entries do not run, the table names them with what t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -78,16 +78,25 @@ def note(waiting: Iterable[Waiting]) -> list[dict[str, Any]]:
     ]
 
 
-def told(waiting: Iterable[Waiting]) -> str:
+def told(waiting: Sequence[Waiting]) -> str:
     """What a person has to get, each thing once with the entries that wait for it; empty when nothing waits."""
     by_need: dict[Need, list[str]] = {}
     for w in waiting:
         for need in w.needs:
             by_need.setdefault(need, []).append("/".join(w.entry.key))
     lines = []
+    names: dict[Need, set[str]] = {}
+    for w in waiting:
+        if w.entry.given is not None and "/" in w.entry.given.row.get("file", ""):
+            folder, name = w.entry.given.row["file"].split("/", 1)
+            for need in w.needs:
+                if need.name == folder:
+                    names.setdefault(need, set()).add(name)
     for need, entries in by_need.items():
         lines.append(f"  {need.title}{f', {need.size}' if need.size else ''}")
-        lines += [f"    {line.strip()}" for line in need.do.splitlines()]
+        lines += [f"    {line.strip()}" for line in need.do.splitlines() if line.strip()]
+        if need in names:
+            lines += [f"    They are {', '.join(sorted(names[need]))}."]
         lines += [f"    {len(entries)} {'rows wait' if len(entries) > 1 else 'row waits'}: {', '.join(entries)}"]
     return "\n".join(["Waiting for what no program can fetch; everything else runs:", *lines]) if lines else ""
 

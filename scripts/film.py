@@ -3,7 +3,8 @@
 python -m scripts.film --benchmark davis2017-val --root /data/DAVIS-2017 --masks results/davis2017-val/crw-r18.released.crw/masks \\
     --sequences dance-twirl judo --out judo.mp4
 
-Any masks in the DAVIS layout can be shown, also those of other programs.
+Any masks in the DAVIS layout (palette or gray PNGs of object ids) can be shown, also those of other programs; other layouts are taken in
+by `masks:` in a config (docs/given-masks.md). White outlines are what was missed, magenta ones what is too much.
 """
 
 import argparse

@@ -16,12 +16,13 @@ from corrbench.datasets.given_masks import Wanted, find_masks, opened, read_sequ
 from corrbench.datasets.opening import is_youtube_vos, read_findings
 from corrbench.datasets.palette import save_mask
 from corrbench.datasets.youtube_vos import open_youtube_vos
-from corrbench.errors import Refusal, run_program
+from corrbench.errors import Refusal, few, run_program
 from corrbench.files import digest, file_hash, json_option, settings_of, write_record
+from corrbench.images import read_ids
 from corrbench.outputs import claim, made_folder
 from corrbench.progress import Progress
 from corrbench.provenance import code_version, libraries
-from corrbench.reading import user_path
+from corrbench.reading import user_path, what_lies_in
 
 
 def main() -> None:
@@ -51,8 +52,12 @@ def main() -> None:
         if inside := settings.get("inside"):
             folder = folder / inside
             if not folder.is_dir():
-                raise Refusal(f"{folder}: no such folder", expected="a folder of masks", do="correct `inside:`")
-        places = find_masks(folder, data["sequences"])
+                raise Refusal(
+                    f"{args.given}: no folder {inside} inside; it holds {what_lies_in(folder.parent)}",
+                    expected="a folder of masks",
+                    do="correct `inside:`",
+                )
+        places = find_masks(folder, data["sequences"], args.given)
         with Progress("import", len(places), unit="sequence") as bar:
             for name in data["sequences"]:
                 written = _sequence(places[name], wanted(name, data, args.root), temporary / name)
@@ -67,6 +72,9 @@ def main() -> None:
         costs = dict.fromkeys(("fps", "gpu_seconds", "peak_ram_mb", "peak_gpu_mb"))
         summary = {"entry": args.entry, "key": key, "sequences": sequences, "frames": frames, **costs, "record": record}
         write_record(args.out, {**summary, "device": None, "libraries": versions})
+    empty = [name for name in sequences if not any(read_ids(args.masks / f).any() for f in sequences[name]["files"])]
+    if empty:
+        print(f"look at this: every mask of {few(empty)} is empty", file=sys.stderr)
     print(f"{args.entry}: {frames} masks of {len(sequences)} sequences")
 
 

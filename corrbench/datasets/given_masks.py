@@ -27,7 +27,7 @@ from PIL import Image
 from corrbench.datasets.archive import unpack
 from corrbench.datasets.davis import MOST_IDS
 from corrbench.datasets.palette import PALETTE
-from corrbench.errors import Refusal, few
+from corrbench.errors import Refusal, few, nearest
 from corrbench.images import Pixels, check_picture, decode_ids
 from corrbench.reading import is_litter, natural, read_bytes, what_lies_in
 
@@ -90,8 +90,11 @@ def opened(path: Path, out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def find_masks(folder: Path, sequences: Sequence[str]) -> dict[str, Path]:
-    """The folder of every sequence. Raises Refusal for sequences that are missing, or that several places have."""
+def find_masks(folder: Path, sequences: Sequence[str], shown: Path | None = None) -> dict[str, Path]:
+    """The folder of every sequence. `shown`: what refusals call the folder, if it is an unpacked archive.
+
+    Raises Refusal for sequences that are missing, or that several places have.
+    """
     wanted = set(sequences)
     found: dict[Path, dict[str, Path]] = {}
     for place, folders, _ in os.walk(folder, followlinks=True):
@@ -102,7 +105,7 @@ def find_masks(folder: Path, sequences: Sequence[str]) -> dict[str, Path]:
     if len(complete) > 1:
         names = few([p.relative_to(folder).as_posix() for p in complete])
         raise Refusal(
-            f"{folder}: {len(complete)} sets of masks ({names})",
+            f"{shown or folder}: {len(complete)} sets of masks ({names})",
             expected="masks of one run",
             do="name the folder of one of them, with `inside:` for an archive",
         )
@@ -110,8 +113,12 @@ def find_masks(folder: Path, sequences: Sequence[str]) -> dict[str, Path]:
         return found[complete[0]]
     best = max(found.values(), key=len, default={})
     missing = [name for name in sequences if name not in best]
+    others = sorted({p.name for p in folder.rglob("*") if p.is_dir()} - wanted)
+    hint = f"; {nearest(missing[0], others)}" if others else ""
+    if any(name.lower().endswith((".jpg", ".jpeg")) for _, _, names in os.walk(folder) for name in names):
+        hint += "; it holds JPEG files, which change ids: masks must be PNG"
     raise Refusal(
-        f"{folder}: no masks of {few(missing)}; it holds {what_lies_in(folder)}",
+        f"{shown or folder}: no masks of {few(missing)}; it holds {what_lies_in(folder)}{hint}",
         expected=f"<sequence>/<frame>.png for each of the {len(sequences)} sequences",
         do="complete the masks, or measure a part of the benchmark with `subsets:`",
     )
@@ -149,6 +156,8 @@ def read_sequence(folder: Path, wanted: Wanted) -> Iterator[tuple[str, Pixels]]:
                 ids[mask > 0] = k
         if frame == first and wanted.frames[-1] not in next(iter(layers.values())).files:
             _check_first(folder, ids, wanted)
+        if len(wanted.frames) > 1 and frame == wanted.frames[1] and np.array_equal(ids, wanted.first):
+            _check_second(folder, wanted, first_there=any(first in layer.files for layer in layers.values()))
         if frame in wanted.written:
             yield frame, ids
 
@@ -164,6 +173,19 @@ def _check_first(folder: Path, ids: Pixels, wanted: Wanted) -> None:
             expected="masks that are numbered as the frames are",
             do="rename them: it looks as if the first mask was that of the second frame",
         )
+
+
+def _check_second(folder: Path, wanted: Wanted, *, first_there: bool) -> None:
+    """The mask of the second frame is the annotation of the first: one frame late, or nothing moved."""
+    said = f"{folder}: the mask of the second frame {wanted.frames[1]} is the annotation of the first"
+    if first_there:
+        print(f"look at this: {said}: are the masks numbered one frame late?", flush=True)
+        return
+    raise Refusal(
+        f"{said}, and there is no mask of the first",
+        expected="masks that are numbered as the frames are",
+        do="rename them: it looks as if each was that of the frame before; if they are right, add the mask of the first frame",
+    )
 
 
 @dataclass(frozen=True)
@@ -255,7 +277,7 @@ def _files(folder: Path, wanted: Wanted, needed: Sequence[str]) -> dict[str, Pat
         raise Refusal(
             f"{folder}: {said}; it holds {what_lies_in(folder)}",
             expected=f"frames {frames[0]} to {frames[-1]}, of which {len(needed)} are scored, or one mask for each frame in order",
-            do="name the masks as the frames are named",
+            do="name the masks as the frames are named" if stray else "add the missing masks",
         )
     return found
 

@@ -162,21 +162,21 @@ class Sinks:
         self.every = watch.pictures
         self.sinks: list[Sink] = []
         """Those that still work."""
-        wanted: list[Callable[[], Sink]] = []
+        wanted: list[tuple[str, Callable[[], Sink]]] = []
         if watch.tensorboard:
-            wanted.append(lambda: TensorBoard(folder, step))
+            wanted.append((TensorBoard.name, lambda: TensorBoard(folder, step)))
         if watch.wandb is not None:
             said = watch.wandb
-            wanted.append(lambda: WandB(folder, title, identity, settings, said))
+            wanted.append((WandB.name, lambda: WandB(folder, title, identity, settings, said)))
         if watch.pictures:
-            wanted.append(lambda: Pictures(folder))
-        for make in wanted:
+            wanted.append((Pictures.name, lambda: Pictures(folder)))
+        for name, make in wanted:
             try:
                 self.sinks.append(make())
             except Refusal:
                 raise
             except Exception as error:
-                _left_out("a sink", error)
+                _left_out(name, error)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Send figures everywhere."""
@@ -238,7 +238,9 @@ def _end_children(name: str) -> None:
 
 def _missing(package: str) -> Refusal:
     return Refusal(
-        f"{package} is not installed", expected=f"the package {package}", do="pip install 'corrbench[watch]'"
+        f"{package} is not installed",
+        expected=f"the package {package}",
+        do=f"pip install {package} (requirements.txt has it)",
     )
 
 

@@ -32,7 +32,11 @@ def film_frames(
     objects = int(sequence.first_annotation(single_object=single_object).max())
     for t, path in enumerate(sequence.images):
         image = sequence.image(t)
-        guess = read_prediction(masks / name / f"{path.stem}.png", single_object=single_object, made=made)
+        place = masks / name / f"{path.stem}.png"
+        if t in (0, len(sequence.images) - 1) and not place.exists():  # which are not scored, and may have no mask
+            yield _captioned(image, width, f"{name} {path.stem}, no mask")
+            continue
+        guess = read_prediction(place, single_object=single_object, made=made)
         if guess.shape != image.shape[:2]:
             raise Refusal(
                 f"{masks / name / path.stem}.png: {guess.shape[1]}x{guess.shape[0]} pixels",
@@ -46,11 +50,14 @@ def film_frames(
         if annotation is not None:
             j, f = frame_scores(annotation, guess, objects)
             text += f"  J&F {50 * (np.mean(j) + np.mean(f)):.0f}"
-        picture = overlay(image, guess, annotation)
-        height = 2 * round(picture.shape[0] * width / picture.shape[1] / 2)  # codecs take even sizes only
-        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
-        caption(picture, text)
-        yield picture
+        yield _captioned(overlay(image, guess, annotation), width, text)
+
+
+def _captioned(picture: Picture, width: int, text: str) -> Picture:
+    height = 2 * round(picture.shape[0] * width / picture.shape[1] / 2)  # codecs take even sizes only
+    picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    caption(picture, text)
+    return picture
 
 
 def write_film(path: Path, frames: Iterator[Picture], fps: float) -> int:

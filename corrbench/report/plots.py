@@ -147,6 +147,10 @@ def quality_against_cost(table: pd.DataFrame, benchmark: str) -> Figure:
     metric = main_metric(table)
     figure, axes = plt.subplots(figsize=(9.5, 5), layout="constrained")
     part = table[table["fps"].notna()]
+    if part.empty:
+        axes.text(0.5, 0.5, "no row ran a network here", ha="center", va="center", transform=axes.transAxes)
+        axes.set_axis_off()
+        return figure
     for i, (protocol_hash, group) in enumerate(part.groupby("protocol_hash", sort=False)):
         names = ", ".join(dict.fromkeys(group["protocol"]))
         axes.scatter(group["fps"], group[metric], label=f"{names} ({protocol_hash})", color=COLORS[i % len(COLORS)], marker="osD^vP*X<>"[i % 10], s=45)  # fmt: skip

@@ -218,3 +218,24 @@ def test_missing_sequences_and_several_sets_are_refused(tmp_path):
         find_masks(tmp_path, ["cow"])
     with pytest.raises(Refusal, match="no such file"), opened(tmp_path / "c.zip", tmp_path / "out.json"):
         pass
+
+
+def test_masks_that_are_one_frame_late(tmp_path, capsys):
+    """The second frame's mask is the annotation of the first: refused without a first one, else said."""
+    for t in (0, 1, 2):
+        write_palette(tmp_path / "cow" / f"{FRAMES[t + 1]}.png", ids_of(t))
+    with pytest.raises(Refusal, match="is the annotation of the first, and there is no mask of the first"):
+        read(tmp_path / "cow")
+    write_palette(tmp_path / "cow" / "00000.png", ids_of(0))
+    assert len(read(tmp_path / "cow")) == 4 and "numbered one frame late?" in capsys.readouterr().out
+
+
+def test_what_is_there_instead_is_said(tmp_path):
+    (tmp_path / "two_cross").mkdir()
+    write_palette(tmp_path / "two_cross/00000.png", ids_of(0))
+    with pytest.raises(Refusal, match="did you mean 'two_cross'"):
+        find_masks(tmp_path, ["two-cross"])
+    (tmp_path / "cow").mkdir()
+    Image.fromarray(ids_of(0)).convert("L").save(tmp_path / "cow/00000.jpg")
+    with pytest.raises(Refusal, match="JPEG files, which change ids"):
+        find_masks(tmp_path, ["cow"])

@@ -101,7 +101,7 @@ def test_what_cannot_be_watched_is_refused(monkeypatch, tmp_path):
         with pytest.raises(Refusal, match=r"watch\.wandb"):
             Watch(wandb=said)
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
-    with pytest.raises(Refusal, match=r"wandb is not installed(.|\n)*corrbench\[watch\]"):
+    with pytest.raises(Refusal, match=r"wandb is not installed(.|\n)*pip install wandb"):
         Sinks(Watch(wandb={"project": "p"}), tmp_path, title="t", identity="i", settings={}, step=0)
 
 

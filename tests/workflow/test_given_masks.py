@@ -72,7 +72,7 @@ def test_masks_of_others_are_rows_like_any_other(tmp_path):
 def test_refusals_of_given_masks(tmp_path):
     base = {"name": "mine", "path": "nowhere", "benchmark": "davis2017-val"}
     there = {"data": {"davis2017": "download"}}
-    with pytest.raises(Refusal, match=r"masks mine: nothing at nowhere"):
+    with pytest.raises(Refusal, match=r"masks mine: nothing at /.*nowhere"):
         Config({**there, "masks": [base]}).check_data()
     with pytest.raises(Refusal, match="nothing to measure"):
         Config({**there, "runs": []})
