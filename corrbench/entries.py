@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
+from corrbench.benchmarks.base import Benchmark
+from corrbench.benchmarks.registry import benchmark_of, code_of
 from corrbench.files import digest
 from corrbench.given import GivenMasks
 from corrbench.pretraining.recipe import PRETRAINED
 from corrbench.propagation.protocol import Protocol
+from corrbench.provenance import code_version
 from corrbench.segmentation.protocol import MaskPropagation
 from corrbench.tracking.protocol import Probe
 
@@ -105,6 +108,13 @@ class Entry:
         return "track" if self.probe is not None else "segment" if self.segmenter is not None else "propagate"
 
     @property
+    def stage_code(self) -> str:
+        """Code version of that stage; of stages that read videos through the benchmark's object with its layout's."""
+        if self.stage in ("segment", "import_masks"):
+            return code_of(self.stage, self.benchmark)
+        return code_version(f"scripts/{self.stage}.py")
+
+    @property
     def stage_settings(self) -> dict[str, Any]:
         """What that stage reads of the config."""
         if self.probe is not None:
@@ -115,6 +125,11 @@ class Entry:
     def summary(self) -> str:
         """The file that says how labels were propagated, or targets tracked."""
         return "propagation.json" if self.probe is None else "tracking.json"
+
+    @cached_property
+    def measured_on(self) -> Benchmark:
+        """The benchmark as an object."""
+        return benchmark_of(self.benchmark)
 
     @property
     def probe(self) -> Probe | None:

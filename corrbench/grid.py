@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from corrbench.datasets.opening import is_tracking, is_youtube_vos
+from corrbench.benchmarks.base import PROPAGATE, TRACK
+from corrbench.benchmarks.registry import benchmark_of
 from corrbench.entries import RANDOM, Entry, WeightsId
 from corrbench.errors import Refusal, nearest
 from corrbench.given import SOURCE, GivenMasks, check_given
@@ -97,9 +98,9 @@ class Grid:
             values["path"] = expand(values["path"])
         check_given(values, place)
         benchmark = self.rows.benchmarks.get(values["benchmark"], f"{place}.benchmark")
-        if is_tracking(benchmark):
+        if benchmark_of(benchmark).label != "masks":
             raise Refusal(
-                f"{place}: masks on {benchmark['name']}, a benchmark of boxes",
+                f"{place}: masks on {benchmark['name']}, a benchmark of {benchmark_of(benchmark).label}",
                 expected="a benchmark of masks",
                 do="score boxes with python -m scripts.evaluate_boxes --boxes FOLDER",
             )
@@ -127,15 +128,16 @@ class Grid:
                     do="correct `members:`",
                 )
         rules: Protocol | Probe | MaskPropagation
-        if is_tracking(measured):
+        target = benchmark_of(measured)
+        if TRACK in target.stages:
             name = own_probe(row) if protocol == "own" else protocol
             probe = Probe.from_row(self.rows.probes.get(name, f"{place}.protocols (on {benchmark})"), self.rows.recipes)
             rules = probe.for_encoder(encoder)
             check_probe(rules, row, source, place)
         else:
             name = row["protocol"] if protocol == "own" else protocol
-            if protocol == "own" and row["encoder"]["arch"] == "stm" and is_youtube_vos(measured):
-                name = "mivos-ytvos"
+            if protocol == "own" and row["encoder"]["arch"] == "stm":
+                name = target.stm_protocol or name
             rules = self._mask_rules(name, row, measured, f"{place}.protocols")
             if isinstance(rules, Protocol):
                 encoder = rules.encoder_row(encoder)
@@ -160,14 +162,14 @@ class Grid:
                     do="give STM networks a run of their own",
                 )
             rules = MaskPropagation.from_row(self.rows.segmentation.get(name, f"{place} (of an STM network)"))
-            if is_youtube_vos(benchmark) and rules.size == "native":
+            if PROPAGATE not in benchmark_of(benchmark).stages and rules.size == "native":
                 raise Refusal(
                     f"{place}: {name} on {benchmark['name']} at the videos' own size",
                     expected="a short side of 480, as every published number has",
                     do="use mivos-ytvos, mivos-ytvos-km, or a row of yours with `size: short_side`",
                 )
             return rules
-        if is_youtube_vos(benchmark):
+        if PROPAGATE not in benchmark_of(benchmark).stages:
             raise Refusal(
                 f"{place}: {method['name']} on {benchmark['name']}, whose objects start in different frames",
                 expected="an STM network (mivos-s012, mivos-s02, random-stm)",

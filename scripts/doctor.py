@@ -7,16 +7,11 @@ In the flow:  writes the fingerprint of what propagation or the metric will read
 import argparse
 import os
 
+from corrbench.benchmarks.registry import benchmark_of, code_of
 from corrbench.datasets.benchmark import settings_by_hand
-from corrbench.datasets.davis import open_davis
-from corrbench.datasets.doctor import diagnose, diagnose_otb, diagnose_youtube_vos
-from corrbench.datasets.opening import is_tracking, is_youtube_vos
-from corrbench.datasets.otb import open_otb
-from corrbench.datasets.youtube_vos import open_youtube_vos
 from corrbench.errors import Refusal, run_program
 from corrbench.files import settings_of, write_record
 from corrbench.outputs import claim
-from corrbench.provenance import code_version
 from corrbench.reading import positive, user_path
 
 
@@ -36,25 +31,20 @@ def main() -> None:
     parser.add_argument("--workers", type=positive, default=os.cpu_count(), help="processes")
     args = parser.parse_args()
 
-    code = code_version("scripts/doctor.py")  # of what was loaded, whatever is edited meanwhile
     if args.settings:
         settings = settings_of(args.settings)
     else:
         settings = settings_by_hand(args.benchmark, args.root, subset=args.subset, rows=args.rows)
     row, names = settings["row"], settings["sequences"]
+    code = code_of("doctor", row)  # of what was loaded, whatever is edited meanwhile
     if not args.root.is_dir():
         raise Refusal(
             f"{args.root}: no such folder",
             expected=f"the root of {settings['label']}",
             do="correct --root, or `data:` in the config",
         )
-    if is_tracking(row):
-        diagnosis = diagnose_otb(open_otb(args.root, row, names), row, subset=settings["subset"], workers=args.workers)
-    elif is_youtube_vos(row):
-        diagnosis = diagnose_youtube_vos(open_youtube_vos(args.root, row, names), workers=args.workers)
-    else:
-        davis = open_davis(args.root, row, names)
-        diagnosis = diagnose(davis, row, subset=settings["subset"], workers=args.workers)
+    benchmark = benchmark_of(row)
+    diagnosis = benchmark.diagnose(args.root, names, subset=settings["subset"], workers=args.workers)
     print(f"{settings['label']} below {args.root}")
     print("\n".join(diagnosis.lines()))
     diagnosis.refuse_if_ill()

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from corrbench.datasets.davis import open_davis, read_annotation
+from corrbench.benchmarks.base import Video
+from corrbench.benchmarks.registry import benchmark_of, code_of
 from corrbench.datasets.given_masks import Wanted, find_masks, opened, read_sequence
-from corrbench.datasets.opening import is_youtube_vos, read_findings
+from corrbench.datasets.opening import read_findings
 from corrbench.datasets.palette import save_mask
-from corrbench.datasets.youtube_vos import open_youtube_vos
 from corrbench.errors import Refusal, few, run_program
 from corrbench.files import digest, file_hash, json_option, settings_of, write_record
 from corrbench.images import read_ids
 from corrbench.outputs import claim, made_folder
 from corrbench.progress import Progress
-from corrbench.provenance import code_version, libraries
+from corrbench.provenance import libraries
 from corrbench.reading import user_path, what_lies_in
 
 
@@ -38,8 +38,8 @@ def main() -> None:
     parser.add_argument("--out", type=user_path, required=True, help="summary to write when all are done")
     args = parser.parse_args()
 
-    code = code_version("scripts/import_masks.py")
     settings, data = settings_of(args.settings), read_findings(args.data)
+    benchmark, code = benchmark_of(data["row"]), code_of("import_masks", data["row"])
     given = _identity(args.given, json_option(args.claim, "--claim"))
     # who made the masks with what is not known: no device, no torch
     versions = {name: version for name, version in libraries().items() if name != "torch"}
@@ -60,7 +60,11 @@ def main() -> None:
         places = find_masks(folder, data["sequences"], args.given)
         with Progress("import", len(places), unit="sequence") as bar:
             for name in data["sequences"]:
-                written = _sequence(places[name], wanted(name, data, args.root), temporary / name)
+                written = _sequence(
+                    places[name],
+                    wanted(benchmark.video(args.root, name, data), single=benchmark.single_object),
+                    temporary / name,
+                )
                 sequences[name] = {"frames": len(written), "files": written}
                 frames += len(written)
                 bar.advance(note=name)
@@ -95,26 +99,14 @@ def _identity(path: Path, claim: Mapping[str, str] | None) -> dict[str, Any]:
     return {"name": path.name, "sha256": file_hash(path), "claim": claim}
 
 
-def wanted(name: str, data: Mapping[str, Any], root: Path) -> Wanted:
-    """What the masks of one sequence must be."""
-    row = data["row"]
-    if is_youtube_vos(row):  # objects start in different frames; the server wants some of the frames
-        video = open_youtube_vos(root, row, [name], data).video(name)
-        frames = tuple(path.stem for path in video.images)
-        starts: dict[int, str] = {}
-        annotations = {t: read_annotation(path, known=video.known) for t, path in sorted(video.annotations.items())}
-        for t, ids in annotations.items():
-            for number in np.unique(ids[ids > 0]).tolist():
-                starts.setdefault(number, frames[t])
-        scored = tuple(frame for frame in frames if frame in video.scored)
-        return Wanted(frames, scored, starts, next(iter(annotations.values())), scored, single=False)
-    sequence = open_davis(root, row, [name], data).sequence(name)
-    single = row["scoring"] == "single-object"
-    first, frames = sequence.first_annotation(single_object=single), tuple(sequence.frames)
-    starts = {number: frames[0] for number in np.unique(first[first > 0]).tolist()}
-    # the first and the last are not scored here; a server wants all of them
-    scored = frames if row["scoring"] == "server" else frames[1:-1]
-    return Wanted(frames, frames, starts, first, scored, single=single)
+def wanted(video: Video, *, single: bool) -> Wanted:
+    """What the masks of one video must be. An object starts in the first frame that is given with it."""
+    starts: dict[int, str] = {}
+    for t, ids in sorted(video.prompts.items()):
+        for number in np.unique(ids[ids > 0]).tolist():
+            starts.setdefault(number, video.frames[t])
+    first = video.prompts[min(video.prompts)]
+    return Wanted(video.frames, video.written, starts, first, video.scored, single=single)
 
 
 def _sequence(folder: Path, what: Wanted, out: Path) -> dict[str, str]:

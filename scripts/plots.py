@@ -4,8 +4,8 @@ import argparse
 import shutil
 from pathlib import Path
 
+from corrbench.benchmarks.registry import benchmark_of
 from corrbench.config import Config
-from corrbench.datasets.opening import is_tracking
 from corrbench.entries import Entry
 from corrbench.errors import Refusal, run_program
 from corrbench.files import atomic, write_record
@@ -35,7 +35,7 @@ def main() -> None:
     check_rows(config, table, args.table)
     table = table[table["benchmark"] == label]
     entries = [e for e in config.entries if e.benchmark["name"] == args.benchmark]
-    if not entries or row["scoring"] == "server":
+    if not entries or not benchmark_of(row).scored_here:
         raise Refusal(
             f"{args.benchmark}: {'nothing of it is scored here' if entries else 'no entry of the config is measured on it'}",
             expected="a benchmark whose rows have numbers",
@@ -48,7 +48,7 @@ def main() -> None:
         "sequences": lambda: heat_map(by_sequence, label, main_metric(table)),
         "cost": lambda: quality_against_cost(table, label),
     }
-    if is_tracking(row):
+    if benchmark_of(row).metric.curves:
         pictures["curves"] = lambda: curve_figure(scores, label)
         toolkit(config, entries, args.out / "toolkit")
     with claim(args.out):

@@ -8,18 +8,17 @@ import shutil
 
 import torch
 
-from corrbench.datasets.davis import open_davis
-from corrbench.datasets.opening import is_youtube_vos, read_findings
-from corrbench.datasets.youtube_vos import open_youtube_vos
+from corrbench.benchmarks.registry import benchmark_of, code_of
+from corrbench.datasets.opening import read_findings
 from corrbench.encoders.stm import STM
 from corrbench.errors import run_program
 from corrbench.files import settings_of, write_record
 from corrbench.machine import pick_device
 from corrbench.outputs import claim, made_folder
-from corrbench.provenance import code_version, device_name, libraries
+from corrbench.provenance import device_name, libraries
 from corrbench.reading import positive, user_path
 from corrbench.segmentation.protocol import MaskPropagation
-from corrbench.segmentation.run import davis_jobs, segment_benchmark, youtube_vos_jobs
+from corrbench.segmentation.run import job_of, segment_benchmark
 from corrbench.weights.canonical import load_weights
 from corrbench.weights.load import load_encoder
 
@@ -38,11 +37,11 @@ def main() -> None:
     parser.add_argument("--threads", type=positive, help="CPU threads")
     args = parser.parse_args()
 
-    code = code_version("scripts/segment.py")  # of what was loaded, whatever is edited meanwhile
     if args.threads:
         torch.set_num_threads(args.threads)
     settings, data = settings_of(args.settings), read_findings(args.data)
     rules, device, row = MaskPropagation.from_settings(settings), pick_device(args.device), data["row"]
+    code = code_of("segment", row)  # of what was loaded, whatever is edited meanwhile
     print(f"{args.entry} on {data['label']}, device {device_name(device)}")
     sha = load_weights(args.weights).meta["sha256"]
     net = load_encoder({"arch": "stm"}, [args.weights], device, sha256=[sha])
@@ -52,11 +51,8 @@ def main() -> None:
         # a run that goes on elsewhere starts over: half a result from another device or library is no result
         "device": device_name(device), "libraries": libraries(), "code": code,
     }  # fmt: skip
-    if is_youtube_vos(row):
-        jobs = youtube_vos_jobs(open_youtube_vos(args.root, row, data["sequences"], data))
-    else:
-        davis = open_davis(args.root, row, data["sequences"], data)
-        jobs = davis_jobs(davis, single_object=row["scoring"] == "single-object")
+    benchmark = benchmark_of(row)
+    jobs = (job_of(benchmark.video(args.root, name, data)) for name in data["sequences"])
     with claim(args.out), claim(args.work):
         summary = segment_benchmark(net, jobs, rules, device, args.work, record=record)
         files = {name: sha for video in summary["sequences"].values() for name, sha in video["files"].items()}

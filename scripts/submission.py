@@ -6,7 +6,8 @@ DAVIS: the sequence folders lie directly in the zip. YouTube-VOS: below one fold
 import argparse
 import zipfile
 
-from corrbench.datasets.opening import is_youtube_vos, read_findings
+from corrbench.benchmarks.registry import benchmark_of
+from corrbench.datasets.opening import read_findings
 from corrbench.errors import Refusal, run_program
 from corrbench.files import atomic, read_record
 from corrbench.images import decode_ids, read_known
@@ -47,7 +48,7 @@ def main() -> None:
                 expected="a mask for every frame of every sequence",
                 do="run the propagate (or segment) and postprocess stages for them",
             )
-    top = "Annotations/" if is_youtube_vos(data["row"]) else ""
+    top = benchmark_of(data["row"]).zip_folder
     with (
         claim(args.out),
         atomic(args.out) as packed,

@@ -5,7 +5,6 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from corrbench.datasets.opening import is_tracking
 from corrbench.datasets.synthetic import write_clips, write_davis, write_videos
 from corrbench.datasets.synthetic_tracks import write_got10k, write_otb
 from corrbench.errors import Refusal, few, run_program
@@ -14,6 +13,13 @@ from corrbench.reading import is_litter, user_path
 from corrbench.rows import AllRows
 
 KIND = "synthetic data"
+
+
+WRITERS = {
+    "davis": lambda place, names, row: write_davis(place, names, split=row["split"], **row["generate"]),
+    "otb": lambda place, names, row: write_otb(place, names, **row["generate"]),
+}
+"""What writes synthetic data in a layout."""
 
 
 def main() -> None:
@@ -55,7 +61,7 @@ def main() -> None:
             expected="a row with `generate:`",
             do="use --benchmark synthetic-val",
         )
-    if not is_tracking(row) and "split" not in row:
+    if row["dataset"] not in WRITERS or (row["dataset"] == "davis" and "split" not in row):
         raise Refusal(
             f"{args.benchmark} is neither of DAVIS nor of boxes",
             expected="a row with `split:` or `scoring: boxes`",
@@ -63,10 +69,7 @@ def main() -> None:
         )
     names = _names(row)
     with made_folder(args.out, KIND) as temporary:
-        if is_tracking(row):
-            write_otb(temporary, names, **row["generate"])
-        else:
-            write_davis(temporary, names, split=row["split"], **row["generate"])
+        WRITERS[row["dataset"]](temporary, names, row)
 
 
 def _names(row: Mapping[str, Any]) -> list[str]:

@@ -6,8 +6,8 @@ import torch
 import yaml
 from conftest import ROOT
 
+from corrbench.benchmarks.registry import benchmark_of
 from corrbench.config import Config
-from corrbench.datasets.opening import data_files
 from corrbench.files import SEAL, file_hash, write_json, write_record
 from corrbench.provenance import code_version
 from corrbench.workflow import Notes
@@ -37,7 +37,7 @@ def make(config):
     (benchmark,) = config.all_benchmarks()
     settings = config.benchmark_settings(benchmark)
     for kind in ("inputs", "annotations"):
-        files = data_files(config.data_root(benchmark), benchmark, config.sequences(benchmark), kind)
+        files = benchmark_of(benchmark).files(config.data_root(benchmark), config.sequences(benchmark), kind)
         record = {**settings, "kind": kind, "fingerprint": f"print of {kind}", "version": notes.version(files)}
         write_record(results / "tiny-disk/data" / f"{kind}.json", record)
     for weights in config.all_weights():
@@ -51,8 +51,7 @@ def make(config):
         torch.save({"state_dict": {"w": torch.zeros(2)}, "extra": {}, "meta": report}, folder / "weights.pt")
     for entry in config.entries:
         folder = results / "tiny-disk" / entry.id
-        stage = entry.stage
-        record = {"settings": entry.stage_settings, "code": code_version(f"scripts/{stage}.py"), "inputs": "print of inputs",
+        record = {"settings": entry.stage_settings, "code": entry.stage_code, "inputs": "print of inputs",
                   "weights_sha256": [f"numbers of {w.path}" for w in entry.weights]}  # fmt: skip
         write_record(folder / "propagation.json", {"entry": entry.id, "key": entry.hash, "record": record})
         (folder / "masks/one").mkdir(parents=True)

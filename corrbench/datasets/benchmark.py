@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from corrbench.datasets.opening import whole_split
-from corrbench.datasets.otb import present_targets
-from corrbench.datasets.youtube_vos import ANNOTATIONS
+from corrbench.benchmarks.registry import benchmark_of
 from corrbench.errors import Refusal, nearest
 from corrbench.rows import AllRows
 
@@ -21,26 +19,23 @@ def measured_sequences(row: Mapping[str, Any], subset: Subset, root: Path) -> li
 
     Raises Refusal for a subset with a name that the split lacks, or when nothing of the split is present.
     """
-    whole = whole_split(row, root)
+    benchmark = benchmark_of(row)
+    whole = benchmark.split(root)
     if subset is None:
-        if len(whole) != split_size(row):
+        if len(whole) != benchmark.size:
             raise Refusal(
-                f"{root}: {len(whole)} videos in {ANNOTATIONS}" if root.is_dir() else f"{root}: no such folder",
-                expected=f"the {split_size(row)} of {row['title']}",
+                f"{len(whole)} sequences as {benchmark.lies(root)}" if root.is_dir() else f"{root}: no such folder",
+                expected=f"the {benchmark.size} of {row['title']}",
                 do="correct the root or complete the data set (python -m scripts.dataset lists what must lie where), or measure a part of it:"
                 f" `subsets: {{{row['name']}: present}}` in a config, --subset by hand",
             )
         return whole
     if subset == "present":
-        if row["sequences"] == "listed" and whole:
-            return whole
-        tracking = row["dataset"] == "otb"
-        images = root / "JPEGImages" / row["resolution"] if row["dataset"] == "davis" else root
-        found = present_targets(root, whole) if tracking else [n for n in whole if (images / n).is_dir()]
+        found = benchmark.present(root, whole)
         if not found:
             raise Refusal(
-                f"{root}: none of the {len(whole)} sequences of {row['name']} is there",
-                expected=f"folders {images}/<sequence>",
+                f"{root}: none of the {benchmark.size} sequences of {row['name']} is there",
+                expected=f"folders {benchmark.lies(root)}",
                 do="correct the data root",
             )
         return found
@@ -52,21 +47,16 @@ def measured_sequences(row: Mapping[str, Any], subset: Subset, root: Path) -> li
     return [n for n in whole if n in subset]
 
 
-def split_size(row: Mapping[str, Any]) -> int:
-    """Sequences of the whole split."""
-    return row["videos"] if row["sequences"] == "listed" else len(row["sequences"])
-
-
 def is_part(row: Mapping[str, Any], sequences: Sequence[str]) -> bool:
     """True if `sequences` are not the whole split. (Where the data root lists the split, its size decides.)"""
     if row["sequences"] == "listed":
-        return len(sequences) != split_size(row)
+        return len(sequences) != benchmark_of(row).size
     return list(sequences) != list(row["sequences"])
 
 
 def benchmark_label(row: Mapping[str, Any], sequences: Sequence[str]) -> str:
     """The name in tables; a subset says so: ``davis2016-val (8 of 20)``."""
-    return f"{row['name']} ({len(sequences)} of {split_size(row)})" if is_part(row, sequences) else row["name"]
+    return f"{row['name']} ({len(sequences)} of {benchmark_of(row).size})" if is_part(row, sequences) else row["name"]
 
 
 def benchmark_settings(row: Mapping[str, Any], sequences: Sequence[str]) -> dict[str, Any]:

@@ -5,9 +5,7 @@ The report loops over these; no other module names a column. Planning reads them
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,8 @@ class Metric:
     """The program in scripts/ that computes it."""
     note: str
     """A sentence below tables."""
+    curves: bool = False
+    """Whether its scores have curves over a threshold, which plots show."""
 
     @property
     def headline(self) -> Column:
@@ -79,6 +79,7 @@ OVERLAP = Metric(
     (Column("precision", "precision", decides=True), Column("success", "success", decides=True, ranks=True)),
     "evaluate_boxes",
     "Boxes: precision (center within 20 px) and success (mean of the overlap curve) as got10k's ExperimentOTB computes them.",
+    curves=True,
 )
 SEEN = Metric(
     "J and F of seen and unseen classes",
@@ -90,11 +91,6 @@ SEEN = Metric(
     "",
 )
 METRICS = (JF, OVERLAP, SEEN)
-
-
-def metric_of(benchmark: Mapping[str, Any]) -> Metric:
-    """The metric of a benchmark row."""
-    return {"otb": OVERLAP, "youtube-vos": SEEN}.get(benchmark["dataset"], JF)
 
 
 def all_columns() -> tuple[str, ...]:

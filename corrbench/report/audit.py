@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from corrbench.benchmarks.registry import benchmark_of, code_of
 from corrbench.changes import differences, plain
 from corrbench.config import Config
-from corrbench.datasets.opening import Kind, data_files
 from corrbench.entries import Entry, WeightsId
 from corrbench.errors import Refusal, few
 from corrbench.given import GivenMasks, mask_files
-from corrbench.metrics.columns import metric_of
+from corrbench.images import Kind
 from corrbench.pretraining.recipe import Recipe, pretrain_code
 from corrbench.provenance import code_version
 from corrbench.report.masks import altered_masks
@@ -96,7 +96,7 @@ class Audit:
         checks: dict[str, tuple[Any, Any]] = {"benchmark": ({key: made.get(key) for key in settings}, settings),
                                               "kind": (made.get("kind"), kind),}  # fmt: skip
         if "code" in made:  # the first edition did not note it
-            checks["code of the doctor"] = (made["code"], code_version("scripts/doctor.py"))
+            checks["code of the doctor"] = (made["code"], code_of("doctor", benchmark))
         version = self._version(benchmark, kind)
         if made.get("version") != version:
             checks["files of the data set changed"] = (None, "changed")
@@ -107,7 +107,7 @@ class Audit:
         config = self.config
         if config.is_generated(benchmark) or config.is_downloaded(benchmark):
             return ""
-        files = data_files(config.data_root(benchmark), benchmark, config.sequences(benchmark), kind)
+        files = benchmark_of(benchmark).files(config.data_root(benchmark), config.sequences(benchmark), kind)
         return self.notes.version(files)
 
     def _training(self, recipe: Recipe, tier: str, seed: int) -> None:
@@ -208,7 +208,7 @@ class Audit:
             checks = {
                 "entry": (summary.get("entry"), entry.id),
                 f"settings of {stage}": (record.get("settings"), entry.stage_settings),
-                f"code of {stage}": (record.get("code"), code_version(f"scripts/{stage}.py")),
+                f"code of {stage}": (record.get("code"), entry.stage_code),
                 **_named("made with other weights", record.get("weights_sha256"), self.hashes(entry)),
                 **_named(
                     "made from other images or first annotations",
@@ -242,7 +242,7 @@ class Audit:
         """Settings and code of what wrote the masks."""
         if entry.stage == "propagate":
             return entry.postprocess_settings(), code_version("scripts/postprocess.py")
-        return entry.stage_settings, code_version(f"scripts/{entry.stage}.py")
+        return entry.stage_settings, entry.stage_code
 
     def _mask_checks(self, entry: Entry, made: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         summary = self.record(self._folder(entry) / entry.summary)
@@ -277,11 +277,11 @@ class Audit:
 
     def _scores(self, entry: Entry) -> None:
         path = self._folder(entry) / "scores" / "scores.json"
-        scores = self.record(path) if entry.benchmark["scoring"] != "server" else None
+        scores = self.record(path) if entry.measured_on.scored_here else None
         if scores is None:
             return
         made = mapping(scores.get("record"))
-        program = metric_of(entry.benchmark).program
+        program = entry.measured_on.metric.program
         checks = {
             "code of the metric": (made.get("code"), code_version(f"scripts/{program}.py")),
             **_named(
@@ -309,12 +309,12 @@ class Audit:
         """Digests of the records that a row of the table is made of; None for one that is missing."""
         folder = self._folder(entry)
         paths = {"summary": folder / entry.summary}
-        if entry.benchmark["scoring"] != "server":
+        if entry.measured_on.scored_here:
             paths["scores"] = folder / "scores" / "scores.json"
         paths |= {w.path: self.config.results / "weights" / w.path / "report.json" for w in entry.weights}
         found = {name: self.record(path) for name, path in paths.items()}
         digests = {name: None if record is None else content(record) for name, record in found.items()}
-        if entry.benchmark["scoring"] == "server":  # what somebody noted; nothing is no fault
+        if not entry.measured_on.scored_here:  # what somebody noted; nothing is no fault
             digests["server"] = self.notes.sha256(folder / SERVER) or "none"
         return digests
 
@@ -327,7 +327,7 @@ def audit(config: Config, notes: Notes | None = None) -> dict[Path, str]:
     """
     found = Audit(config, notes, thorough=True).run()
     for entry in config.entries:
-        if entry.benchmark["scoring"] == "server":
+        if not entry.measured_on.scored_here:
             found.pop(config.results / entry.benchmark["name"] / entry.id / "masks" / "record.json", None)
     return found
 

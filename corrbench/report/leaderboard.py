@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from corrbench.benchmarks.registry import benchmark_of
 from corrbench.config import Config
-from corrbench.datasets.opening import is_tracking
 from corrbench.metrics.columns import METRICS
 from corrbench.report.records import mark
 from corrbench.report.table import shown_columns, waiting_table
@@ -35,7 +35,8 @@ def page(config: Config, table: pd.DataFrame, papers: list[str], table_sha256: s
         parts.append(f"<h2>{html.escape(label)}</h2>")
         if config.is_subset(benchmark):
             parts.append("<p class='note'>A part of the split: these numbers compare with nothing published.</p>")
-        if benchmark["scoring"] == "server":
+        measured = benchmark_of(benchmark)
+        if not measured.scored_here:
             parts.append(
                 "<p class='note'>Scored by the evaluation server only; upload each entry's <code>submission.zip</code>, and note what it returns with <code>scripts.server_scores</code>.</p>"
             )
@@ -49,11 +50,11 @@ def page(config: Config, table: pd.DataFrame, papers: list[str], table_sha256: s
             names = ", ".join(dict.fromkeys(group["protocol"]))
             parts.append(f"<h3>protocol {html.escape(names)} <code>{protocol_hash}</code></h3>")
             parts.append(_table(shown_columns(group)))
-        if is_tracking(benchmark):
+        if measured.metric.curves:
             parts.append(f"<h3>Curves</h3><img src='plots/{name}/curves.png' alt='success and precision curves'>")
         parts.append(f"<h3>Sequences</h3><img src='plots/{name}/sequences.png' alt='score of each sequence'>")
         parts.append(f"<h3>Cost</h3><img src='plots/{name}/cost.png' alt='quality against cost'>")
-        parts.append("<h3>Boxes</h3>" if is_tracking(benchmark) else "<h3>Masks</h3>")
+        parts.append(f"<h3>{measured.label.capitalize()}</h3>")
         for entry in (e for e in config.entries if e.benchmark["name"] == name):
             source = f"{name}/{entry.id}/overlay.png"
             parts.append(

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from corrbench.config import Config
-from corrbench.metrics.columns import METRICS, metric_of
+from corrbench.metrics.columns import METRICS
 from corrbench.report.table import markdown_table
 from corrbench.report.targets import Target, read_targets, target_of
 
@@ -30,7 +30,7 @@ def paper_tables(config: Config, table: pd.DataFrame) -> dict[str, pd.DataFrame]
         target = target_of(entry, targets, subset=config.is_subset(entry.benchmark))
         if target is not None:
             ours = rows_by_key[entry.benchmark["name"], entry.id]
-            if entry.benchmark["scoring"] == "server" and pd.isna(ours[metric_of(entry.benchmark).headline.name]):
+            if not entry.measured_on.scored_here and pd.isna(ours[entry.measured_on.metric.headline.name]):
                 ours = {"entry": entry.id, "fps": ours["fps"], "verdict": "packed for the evaluation server"}
             of_target = found.setdefault(target.values["id"], [])
             of_target.insert(0 if entry.source == "released" else len(of_target), ours)

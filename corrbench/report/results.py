@@ -26,7 +26,7 @@ def load_results(config: Config) -> dict[tuple[str, str], dict[str, Any]]:
     results = {}
     for entry in config.entries:
         folder = entry_folder(config, entry)
-        scored = entry.benchmark["scoring"] != "server"
+        scored = entry.measured_on.scored_here
         results[entry.key] = {
             "summary": read_intact(folder / entry.summary),
             "scores": read_intact(folder / "scores" / "scores.json") if scored else None,

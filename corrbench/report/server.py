@@ -17,9 +17,9 @@ from typing import Any
 
 import yaml
 
+from corrbench.benchmarks.registry import benchmark_of
 from corrbench.errors import Refusal, nearest
 from corrbench.files import atomic, file_hash
-from corrbench.metrics.columns import metric_of
 from corrbench.yamls import read_yaml
 
 NAME = "server.yaml"
@@ -27,7 +27,7 @@ NAME = "server.yaml"
 
 def server_columns(benchmark: Mapping[str, Any]) -> tuple[str, ...]:
     """The columns that the server of a benchmark returns."""
-    return tuple(column.name for column in metric_of(benchmark).columns)
+    return tuple(column.name for column in benchmark_of(benchmark).metric.columns)
 
 
 def check_scores(scores: Mapping[str, Any], benchmark: Mapping[str, Any], where: str) -> dict[str, float]:
@@ -42,12 +42,12 @@ def check_scores(scores: Mapping[str, Any], benchmark: Mapping[str, Any], where:
             raise Refusal(
                 f"{where}: {name}: {value!r}", expected="percent", do="multiply what the server printed by 100"
             )
-    overall = metric_of(benchmark).headline.name
+    overall = benchmark_of(benchmark).metric.headline.name
     if overall not in scores:
         raise Refusal(f"{where}: no {overall}", expected="the overall score, and what it is the mean of", do="add it")
     if max(abs(value) for value in scores.values()) <= 1:
         raise Refusal(f"{where}: no number above 1", expected="percent", do="multiply what the server printed by 100")
-    parts = [column.name for column in metric_of(benchmark).parts]
+    parts = [column.name for column in benchmark_of(benchmark).metric.parts]
     if all(name in scores for name in parts):
         mean = sum(scores[name] for name in parts) / len(parts)
         if abs(mean - scores[overall]) > 0.11:  # both were rounded to a decimal

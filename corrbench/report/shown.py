@@ -59,7 +59,7 @@ def _pictures(look: Audit) -> None:
     page = results / "report.html"
     if page.is_file() and table_of_page(page) != table:
         look.found[page] = ANOTHER
-    for name in {e.benchmark["name"] for e in look.config.entries if e.benchmark["scoring"] != "server"}:
+    for name in {e.benchmark["name"] for e in look.config.entries if e.measured_on.scored_here}:
         path = results / "plots" / name / "record.json"
         made = look.record(path)
         if made is not None and made.get("table") != table:

@@ -13,7 +13,7 @@ from corrbench.config import Config
 from corrbench.entries import Entry
 from corrbench.errors import Refusal, few
 from corrbench.files import file_hash
-from corrbench.metrics.columns import JF, METRICS, all_columns, metric_of
+from corrbench.metrics.columns import JF, METRICS, all_columns
 from corrbench.reading import read_text
 from corrbench.report.records import read_intact
 from corrbench.report.targets import Target, band_of, main_metric, read_targets, target_of
@@ -54,7 +54,7 @@ def _row(config: Config, entry: Entry, result: dict[str, Any], targets: list[Tar
     server = result.get("server")
     if scores is not None or server is not None:
         if scores is not None:
-            columns = (c for c in metric_of(entry.benchmark).columns if c.official is not None)
+            columns = (c for c in entry.measured_on.metric.columns if c.official is not None)
             row |= {c.name: 100 * scores["global"][c.official] for c in columns}
             row["code_version"] += f"+{scores['record']['code']}"
         elif server is not None:

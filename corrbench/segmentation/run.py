@@ -12,9 +12,8 @@ import cv2
 import numpy as np
 import torch
 
-from corrbench.datasets.davis import Davis, read_annotation
+from corrbench.benchmarks.base import Video
 from corrbench.datasets.palette import save_mask
-from corrbench.datasets.youtube_vos import YoutubeVos
 from corrbench.encoders.stm import STM
 from corrbench.errors import Refusal, few
 from corrbench.files import atomic, digest, file_hash, linked
@@ -36,22 +35,11 @@ class Job:
     wanted: frozenset[str] | None = None
 
 
-def davis_jobs(davis: Davis, *, single_object: bool) -> Iterable[Job]:
-    """The sequences of DAVIS: objects of the first annotation, all frames written."""
-    for name in davis.sequences:
-        sequence = davis.sequence(name)
-        first = sequence.first_annotation(single_object=single_object)
-        yield Job(frames_of(sequence.name, sequence.images, {0: first}, sequence.known), tuple(sequence.frames))
-
-
-def youtube_vos_jobs(data: YoutubeVos) -> Iterable[Job]:
-    """The videos of YouTube-VOS: objects start where they are annotated; only the frames that the server scores are written."""
-    for name in data.sequences:
-        video = data.video(name)
-        annotations = {t: read_annotation(path, known=video.known) for t, path in video.annotations.items()}
-        yield Job(
-            frames_of(name, video.images, annotations, video.known), tuple(p.stem for p in video.images), video.scored
-        )
+def job_of(video: Video) -> Job:
+    """What is to be predicted of a video."""
+    written = frozenset(video.written)
+    frames = frames_of(video.name, video.images, video.prompts, video.known)
+    return Job(frames, video.frames, None if len(written) == len(video.images) else written)
 
 
 def frames_of(

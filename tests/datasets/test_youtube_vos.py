@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from youtube import write_youtube_vos
 
+from corrbench.benchmarks.registry import benchmark_of
 from corrbench.datasets.doctor import diagnose_youtube_vos
-from corrbench.datasets.opening import data_files
 from corrbench.datasets.palette import save_mask
 from corrbench.datasets.youtube_vos import ANNOTATIONS, FRAMES, SCORED, UNPACKED, YoutubeVos, listed_videos
 from corrbench.errors import Refusal
@@ -68,7 +68,7 @@ def test_the_official_archive_unpacks_at_the_root(root):
     found = YoutubeVos(root, ("second",)).video("second")
     assert [p.name for p in found.images] == before and diagnosis(root).healthy
     row = AllRows([]).benchmarks.get("ytvos2019-val", "test")
-    assert f"{UNPACKED}/second/00003.jpg" in data_files(root, row, ("second",), "inputs")
+    assert f"{UNPACKED}/second/00003.jpg" in benchmark_of(row).files(root, ("second",), "inputs")
     (root / UNPACKED / "second/00002.jpg").unlink()
     with pytest.raises(Refusal, match="none of its 6 frames"):
         YoutubeVos(root, ("second",)).video("second")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from corrbench.benchmarks.registry import benchmark_of
 from corrbench.config import Config
-from corrbench.datasets.opening import Kind, data_files
 from corrbench.files import canonical_json
+from corrbench.images import Kind
 from corrbench.workflow import Notes
 
 VIDEO, BOXES = "fault-video", "fault-boxes"
@@ -34,7 +35,9 @@ def _doctor(benchmark: str, kind: Kind) -> Stage:
     def arguments(config: Config) -> Sequence[object]:
         row = config.rows.benchmarks.get(benchmark, "faults")
         root = config.data_root(row)
-        version = Notes(config.results / ".versions").version(data_files(root, row, config.sequences(row), kind))
+        version = Notes(config.results / ".versions").version(
+            benchmark_of(row).files(root, config.sequences(row), kind)
+        )
         settings = canonical_json(config.benchmark_settings(row))
         return ["--settings", settings, "--root", root, "--kind", kind, f"--version={version}", "--workers", 1,
                 "--out", f"results/{benchmark}/data/{kind}.json"]  # fmt: skip

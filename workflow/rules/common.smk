@@ -7,7 +7,8 @@ from snakemake.logging import logger
 
 from corrbench.config import Config
 from corrbench.controller import stop, watch
-from corrbench.datasets.opening import data_files, is_tracking
+from corrbench.benchmarks.base import TRACK
+from corrbench.benchmarks.registry import benchmark_of, code_of
 from corrbench.entries import WeightsId
 from corrbench.errors import Refusal, explain
 from corrbench.files import canonical_json, digest
@@ -76,10 +77,10 @@ SYNTHETIC = [b["name"] for b in CONFIG.all_benchmarks() if CONFIG.is_generated(b
 DOWNLOADED = {
     b["name"]: b["data"] for b in CONFIG.all_benchmarks() if CONFIG.is_downloaded(b)
 }
-SCORED = [e for e in CONFIG.entries if e.benchmark["scoring"] != "server"]
+SCORED = [e for e in CONFIG.entries if e.measured_on.scored_here]
 SEGMENTED = [e for e in CONFIG.entries if e.stage == "segment"]
 GIVEN = [e for e in CONFIG.entries if e.stage == "import_masks"]
-PACKED = [e for e in CONFIG.entries if e.benchmark["scoring"] == "server"]
+PACKED = [e for e in CONFIG.entries if not e.measured_on.scored_here]
 # `auto`: on a cluster every job gets a GPU; on one machine, if it has one
 ON_CLUSTER = "CORRBENCH_CLUSTER" in os.environ
 if ON_CLUSTER and workflow.is_main_process:
@@ -101,7 +102,7 @@ GPU_PLACE = {
 }
 
 ALL = [b["name"] for b in CONFIG.all_benchmarks()]
-BOXES = [b["name"] for b in CONFIG.all_benchmarks() if is_tracking(b)]
+BOXES = [b["name"] for b in CONFIG.all_benchmarks() if TRACK in benchmark_of(b).stages]
 MASKS = [b for b in ALL if b not in BOXES]
 SHARDS = {b: k for b, k in CONFIG.values["shards"].items() if b in MASKS and k > 1}
 BENCHMARKS = list(dict.fromkeys(e.benchmark["name"] for e in SCORED))
@@ -144,6 +145,10 @@ PROPAGATED = f"(?!(?:{one_of(e.id for e in SEGMENTED + GIVEN)})/)[^/]+"
 def stage_settings(wildcards):
     entry = CONFIG.entry(wildcards.benchmark, wildcards.entry)
     return canonical_json(entry.stage_settings)
+
+
+def stage_code(wildcards):
+    return CONFIG.entry(wildcards.benchmark, wildcards.entry).stage_code
 
 
 def given_masks(wildcards):
@@ -349,7 +354,7 @@ def data_version(wildcards):
     row = benchmark_row(wildcards)
     root, sequences = CONFIG.data_root(row), CONFIG.sequences(row)
     try:
-        return notes().version(data_files(root, row, sequences, wildcards.kind))
+        return notes().version(benchmark_of(row).files(root, sequences, wildcards.kind))
     except Refusal as refusal:
         stop(refusal)
 

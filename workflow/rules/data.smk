@@ -90,7 +90,7 @@ rule doctor:
         settings=benchmark_settings,
         version=data_version,
         root=data_root,
-        code=code_version("scripts/doctor.py"),
+        code=lambda w: code_of("doctor", benchmark_row(w)),
     shell:
         "python -m scripts.doctor --settings {params.settings:q} --root {params.root:q}"
         " --kind {wildcards.kind} --version={params.version:q} --out {output:q} --workers {threads} > {log:q} 2>&1"

@@ -141,7 +141,7 @@ rule segment:
         work=lambda w: f"{RESULTS}/{w.benchmark}/{w.entry}/segments",
         masks=lambda w, output: str(Path(output.masks).parent),
         device=lambda w, input: DEVICE,
-        code=code_version("scripts/segment.py"),
+        code=stage_code,
     shell:
         "python -m scripts.gpu_slot {resources.gpu} --"
         " python -m scripts.segment --entry {wildcards.entry} --settings {params.settings:q}"
@@ -177,7 +177,7 @@ rule import_masks:
         given=lambda w, input: given_masks(w),
         root=data_root,
         masks=lambda w, output: str(Path(output.masks).parent),
-        code=code_version("scripts/import_masks.py"),
+        code=stage_code,
     shell:
         "python -m scripts.import_masks --entry {wildcards.entry} --given {params.given:q} --settings {params.settings:q}"
         " {params.version} --claim {params.claim:q} --data {input.data:q} --root {params.root:q} --masks {params.masks:q} --out {output.summary:q} > {log:q} 2>&1"
