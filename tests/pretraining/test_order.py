@@ -10,7 +10,7 @@ from corrbench.pretraining.crw import Options
 from corrbench.pretraining.order import TRIES, Budget, Order, StepData, Steps, loader
 from corrbench.pretraining.recipe import TIERS, Recipe, options_of
 from corrbench.pretraining.schedule import factor, total_steps
-from corrbench.provenance import ROOT
+from corrbench.resources import HOME as ROOT
 from corrbench.rows import Rows
 
 RECIPES = Rows([ROOT / "config"], "recipes", "recipe")

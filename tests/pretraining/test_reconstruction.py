@@ -70,8 +70,8 @@ def test_pairs_are_disjoint_and_a_gap_apart():
 
 def test_lab_as_at_test_time():
     """Training and propagation must see one color space."""
+    from corrbench.encoders.preprocess import LAB_MEAN, LAB_STD
     from corrbench.pretraining.augment import to_lab
-    from corrbench.propagation.inputs import LAB_MEAN, LAB_STD
 
     frame = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     lab = (cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_BGR2LAB) - LAB_MEAN) / np.array(LAB_STD)
