@@ -46,7 +46,7 @@ def load(device, frames):
         images = [read_image(path) for path in sorted(frames.glob("*.jpg"))[: T + 1]]
         pairs = [(image, ids) for image, (_, ids) in zip(images, pairs, strict=True)]
     sizes = network_size(480, 854, rules.image)
-    features = [encode(net, prepare(image, sizes, rules.image, "rgb").to(device), rules) for image, _ in pairs]
+    features = [encode(net, prepare(image, sizes, rules.image, net.preprocess).to(device), rules) for image, _ in pairs]
     labels, _ = first_labels(pairs[0][1], features[0].shape[:2], rules.labels, stride=8)
     return rules, features, labels.to(device)
 

@@ -91,7 +91,7 @@ def main() -> None:
         responses = []
         for z, x in zip(batch["z"], batch["x"], strict=True):
             with torch.no_grad():
-                fz, fx = (model.backbone(normalize(crop[None], "rgb")) for crop in (z, x))
+                fz, fx = (model.backbone(normalize(crop[None], model.backbone.preprocess)) for crop in (z, x))
             kernel = model.head.kernel(fz)
             responses.append(torch.nn.functional.conv2d(model.head.x_convs[0](fx), kernel)[:, 0] * options.scale)
         loss = focal_loss(torch.cat(responses), labels, gamma=options.gamma)
@@ -125,7 +125,8 @@ def main() -> None:
                 pixels = torch.from_numpy(c.transpose(2, 0, 1).copy())[None].to(device)
                 with torch.inference_mode():
                     found = torch.nn.functional.conv2d(
-                        model.head.x_convs[0](model.backbone(normalize(pixels, "rgb"))), kernels[i : i + 1]
+                        model.head.x_convs[0](model.backbone(normalize(pixels, model.backbone.preprocess))),
+                        kernels[i : i + 1],
                     )
                 out.append((found[0, 0] * options.scale).cpu().numpy())
         return np.stack(out)
