@@ -24,7 +24,7 @@ def measured_sequences(row: Mapping[str, Any], subset: Subset, root: Path) -> li
     if subset is None:
         if len(whole) != benchmark.size:
             raise Refusal(
-                f"{len(whole)} sequences as {benchmark.lies(root)}" if root.is_dir() else f"{root}: no such folder",
+                f"{root}: {len(whole)} videos, {benchmark.lies(root)}" if root.is_dir() else f"{root}: no such folder",
                 expected=f"the {benchmark.size} of {row['title']}",
                 do="correct the root or complete the data set (python -m scripts.dataset lists what must lie where), or measure a part of it:"
                 f" `subsets: {{{row['name']}: present}}` in a config, --subset by hand",
