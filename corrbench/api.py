@@ -124,6 +124,8 @@ def evaluate(
     """
     import torch
 
+    from corrbench.benchmarks.base import PROPAGATE
+    from corrbench.benchmarks.registry import benchmark_of
     from corrbench.datasets.benchmark import benchmark_settings, measured_sequences
     from corrbench.datasets.davis import open_davis
     from corrbench.encoders.user import UserEncoder, borrowed
@@ -134,7 +136,8 @@ def evaluate(
 
     found, rules = AllRows([Path(r) for r in rows]), _rules(protocol, rows)
     row = found.benchmarks.get(benchmark, "benchmark")
-    if row["dataset"] != "davis" or row["scoring"] == "server":
+    about = benchmark_of(row)
+    if PROPAGATE not in about.stages or not about.scored_here:
         raise Refusal(
             f"benchmark {benchmark}: no benchmark of masks with public annotations",
             expected="davis2016-val, davis2017-val, synthetic-val, or a row of yours like them",
@@ -144,7 +147,7 @@ def evaluate(
     subset = sequences if sequences is None or sequences == "present" else list(sequences)
     settings = benchmark_settings(row, measured_sequences(row, subset, place))  # type: ignore[arg-type]
     davis = open_davis(place, row, settings["sequences"])
-    single = row["scoring"] == "single-object"
+    single = about.single_object
     encoder = UserEncoder(model, _preprocess(color, mean, std), stride)
     scores: list[ObjectScores] = []
     videos = [davis.sequence(name) for name in davis.sequences]

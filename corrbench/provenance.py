@@ -7,6 +7,7 @@ import hashlib
 import json
 import platform
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -151,14 +152,22 @@ def _files_of(name: str) -> tuple[Path, ...]:
 
 
 def _imported(tree: ast.AST) -> set[str]:
-    """Names of the modules that a module may import, with those of what it takes from them."""
+    """Names of the modules that a module may import, with those of what it takes from them; not what only type checkers import."""
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in _run(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
+
+
+def _run(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of a module but those below ``if TYPE_CHECKING:``."""
+    yield tree
+    typed = isinstance(tree, ast.If) and isinstance(tree.test, ast.Name) and tree.test.id == "TYPE_CHECKING"
+    for child in tree.orelse if typed else ast.iter_child_nodes(tree):  # type: ignore[attr-defined]
+        yield from _run(child)
 
 
 def libraries() -> dict[str, str]:

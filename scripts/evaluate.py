@@ -8,6 +8,7 @@ import argparse
 import os
 import sys
 
+from corrbench.benchmarks.registry import benchmark_of
 from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.davis import open_davis
 from corrbench.datasets.opening import read_findings
@@ -45,20 +46,21 @@ def main() -> None:
         data = read_findings(args.data)
     else:
         data = settings_by_hand(args.benchmark, args.root, subset=args.subset, rows=args.rows)
-    if data["row"]["scoring"] == "boxes":
+    benchmark = benchmark_of(data["row"])
+    if benchmark.label != "masks":
         raise Refusal(
-            f"{data['label']} is a benchmark of boxes",
+            f"{data['label']} is a benchmark of {benchmark.label}",
             expected="a benchmark of masks",
             do="score boxes with python -m scripts.evaluate_boxes --boxes FOLDER",
         )
-    if data["row"]["scoring"] == "server":
+    if not benchmark.scored_here:
         raise Refusal(
             f"{data['label']} has no public annotations",
             expected="a benchmark that is scored here",
             do="upload the zip that scripts.submission packs (results/.../submission.zip of the workflow)",
         )
     davis = open_davis(args.root, data["row"], data["sequences"], data if args.data else None)
-    single = data["row"]["scoring"] == "single-object"
+    single = benchmark.single_object
     made, known = masks_record(args.masks, args.propagation)
     with claim(args.out):
         refuse_replacing(args.out, FILES, "scores.json", "metric")

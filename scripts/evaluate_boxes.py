@@ -6,6 +6,7 @@ By hand, on any tracker's files <target>.txt (x,y,w,h per line):
 
 import argparse
 
+from corrbench.benchmarks.registry import benchmark_of
 from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.boxes import read_times
 from corrbench.datasets.opening import read_findings
@@ -42,7 +43,7 @@ def main() -> None:
         if args.data
         else settings_by_hand(args.benchmark, args.root, subset=args.subset, rows=args.rows)
     )
-    if data["row"]["scoring"] != "boxes":
+    if benchmark_of(data["row"]).label != "boxes":
         raise Refusal(
             f"{data['label']} is a benchmark of masks",
             expected="a benchmark of boxes",

@@ -10,6 +10,8 @@ by `masks:` in a config (docs/given-masks.md). White outlines are what was misse
 import argparse
 from collections.abc import Iterator
 
+from corrbench.benchmarks.base import PROPAGATE
+from corrbench.benchmarks.registry import benchmark_of
 from corrbench.datasets.benchmark import settings_by_hand
 from corrbench.datasets.davis import open_davis
 from corrbench.errors import Refusal, nearest, run_program
@@ -39,7 +41,8 @@ def main() -> None:
         parser.error("--width takes even numbers from 16 on, --fps those up to 240")
 
     row = AllRows(args.rows).benchmarks.get(args.benchmark, "--benchmark")
-    if row["dataset"] != "davis":
+    benchmark = benchmark_of(row)
+    if PROPAGATE not in benchmark.stages:
         raise Refusal(
             f"--benchmark {args.benchmark}: no benchmark of DAVIS masks",
             expected="davis2016-val, davis2017-val or a row of yours like them",
@@ -55,8 +58,8 @@ def main() -> None:
                 do="correct it",
             )
     davis = open_davis(args.root, settings["row"], settings["sequences"])
-    single = settings["row"]["scoring"] == "single-object"
-    truth = not args.plain and settings["row"]["scoring"] != "server"
+    single = benchmark.single_object
+    truth = not args.plain and benchmark.scored_here
     bar = Progress("film", sum(len(davis.sequence(name).images) for name in names), unit="frame")
 
     def frames() -> Iterator[Picture]:

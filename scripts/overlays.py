@@ -2,6 +2,7 @@
 
 import argparse
 
+from corrbench.benchmarks.registry import benchmark_of
 from corrbench.datasets.davis import open_davis
 from corrbench.datasets.opening import read_findings
 from corrbench.errors import run_program
@@ -25,7 +26,7 @@ def main() -> None:
     data = read_findings(args.data)
     davis = open_davis(args.root, data["row"], data["sequences"], data)
     made = masks_record(args.masks, None)[1]
-    picture = sheet(davis, args.masks, args.title, single_object=data["row"]["scoring"] == "single-object", made=made)
+    picture = sheet(davis, args.masks, args.title, single_object=benchmark_of(data["row"]).single_object, made=made)
     with claim(args.out), atomic(args.out) as temporary:
         write_image(temporary, picture)
 

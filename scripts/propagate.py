@@ -8,6 +8,7 @@ from contextlib import nullcontext
 
 import torch
 
+from corrbench.benchmarks.registry import benchmark_of
 from corrbench.datasets.davis import open_davis
 from corrbench.datasets.opening import read_findings
 from corrbench.errors import run_program
@@ -70,7 +71,7 @@ def main() -> None:
             device,
             args.labels,
             record=record,
-            single_object=data["row"]["scoring"] == "single-object",
+            single_object=benchmark_of(data["row"]).single_object,
             whole=args.part is None,
         )
         write_record(args.out, {**summary, "record": record, **provenance})

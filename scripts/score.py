@@ -25,6 +25,8 @@ from typing import Any
 
 import yaml
 
+from corrbench.benchmarks.base import PROPAGATE
+from corrbench.benchmarks.registry import benchmark_of
 from corrbench.config import Config
 from corrbench.controller import PARENT
 from corrbench.datasets.davis import other_layout
@@ -46,7 +48,7 @@ def check_before_running(args: argparse.Namespace, values: dict[str, Any]) -> No
     """Refuse in seconds what would otherwise fail in a job: names, the data root, the checkpoint. Completes `values`."""
     config = Config(copy.deepcopy({**values, "data": {}, "subsets": {}}), "command line")
     row = config.rows.benchmarks.get(args.benchmark, "--benchmark")
-    if row["dataset"] != "davis":
+    if PROPAGATE not in benchmark_of(row).stages:
         raise Refusal(
             f"--benchmark {args.benchmark}: {row['title']}, which this program does not measure",
             expected="a benchmark in the layout of DAVIS",

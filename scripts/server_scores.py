@@ -9,6 +9,7 @@ Numbers in percent. The hash of submission.zip is kept with them; the table refu
 import argparse
 from pathlib import Path
 
+from corrbench.benchmarks.registry import benchmark_of
 from corrbench.errors import Refusal, run_program
 from corrbench.reading import user_path
 from corrbench.report.server import write_server
@@ -25,7 +26,7 @@ def main() -> None:
 
     folder = Path(args.folder)
     benchmark = AllRows(args.rows).benchmarks.get(folder.resolve().parent.name, "folder")
-    if benchmark["scoring"] != "server":
+    if benchmark_of(benchmark).scored_here:
         raise Refusal(
             f"{folder}: {benchmark['name']} is scored here",
             expected="a benchmark whose server scores",
